@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -14,6 +15,7 @@ from squall.cli import bench, main
 from squall.cli.cold_start import ColdStart, Subject
 from squall.protocol.function import BY_FILE, Definition, FunctionSpec
 from squall.protocol.node import PATH_FORK, PATH_PLAIN
+from squall.sdk import _output
 
 SPEC = FunctionSpec("fu-1", "ap-1", "hello", Definition(BY_FILE, "greeter", "hello"), "im-1")
 
@@ -113,6 +115,30 @@ def test_a_function_that_fails_at_first_is_told_how_it_is_given_arguments(comman
     assert "TypeError: missing 1 required" in ended.stderr
     assert "given by --args" in ended.stderr
     assert node.is_left
+
+
+def test_why_a_call_waits_is_told(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node([start(900), start(10)])
+    measure = node.measure
+
+    def wait(subject: Subject) -> ColdStart:
+        _output.current().notice("function hello: its containers do not start: no module named numpy; the call waits")
+        return measure(subject)
+
+    monkeypatch.setattr(node, "measure", wait)
+    ended = command(node, "-n", "1", "--json")
+
+    assert "no module named numpy; the call waits\n" in ended.stderr
+    assert json.loads(ended.stdout)["p50_ms"] == 10
+
+
+def test_an_error_has_a_line_of_its_own(command: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "_show_progress", lambda text: click.echo(f"\r{text}|", err=True, nl=False))
+
+    ended = command(Node([start(900), ConnectionError("boom"), start(10)]), "-n", "2")
+
+    _, after = ended.stderr.split("may make a template now|")
+    assert after.startswith("\r|"), "it is taken away before the error is told"
 
 
 def test_an_interrupted_measurement_leaves_no_container(command: Any) -> None:

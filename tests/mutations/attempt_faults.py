@@ -184,8 +184,8 @@ ATTEMPT_FAULTS = (
         (
             Change(
                 "src/squall/server/policy/startup.py",
-                "if event.is_deployed and event.failure.kind in OF_ITS_CODE:",
-                "if event.is_deployed and event.failure.kind in ():",
+                "if event.is_patient and event.failure.kind in OF_ITS_CODE:",
+                "if event.is_patient and event.failure.kind in ():",
             ),
         ),
         {

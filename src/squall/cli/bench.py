@@ -64,7 +64,7 @@ def start(
     require_server()
     spec, method = find_callable(function)
     subject = prepare(spec, method, encode_parameters(spec.name, parameters) if parameters else "", args, kwargs)
-    with _output.use(None), _left(subject):
+    with _output.use(_Notices()), _left(subject):
         first = _first(subject)
         starts = list(_measured(subject, count))
     name = subject.name if is_id(function, "fu") else function
@@ -123,12 +123,22 @@ def _parsed(option: str, text: str) -> Any:
         raise click.UsageError(f"{option} is no JSON: {error}") from None
 
 
+class _Notices(_output.Output):
+    """What the function prints is for nobody here; what a call waits for is, as it is measured."""
+
+    def notice(self, text: str) -> None:
+        """See `Output`."""
+        _clear_progress()
+        click.echo(text, err=True)
+
+
 @contextmanager
 def _left(subject: Subject) -> Iterator[None]:
     """However it ends, nothing is left of it; what cannot be reached now ends by itself."""
     try:
         yield
     finally:
+        _clear_progress()
         with suppress(Error):
             leave(subject)
 
@@ -136,8 +146,7 @@ def _left(subject: Subject) -> Iterator[None]:
 def _first(subject: Subject) -> ColdStart:
     """One that is not counted: it may make what the others start from."""
     try:
-        with reported():
-            found = measure(subject)
+        found = _one(subject)
     except click.exceptions.Exit:
         click.echo("It failed, so that nothing was measured. Its arguments are given by --args.", err=True)
         raise
@@ -148,14 +157,26 @@ def _first(subject: Subject) -> ColdStart:
 
 def _measured(subject: Subject, count: int) -> Iterator[ColdStart]:
     for number in range(count):
-        with reported():
-            one = measure(subject)
+        one = _one(subject)
         _show_progress(f"{number + 1} of {count}: {shown(one.total_ms)}, {one.path}")
         yield one
-    _show_progress("")
+
+
+def _one(subject: Subject) -> ColdStart:
+    with reported():
+        try:
+            return measure(subject)
+        except BaseException:
+            _clear_progress()
+            raise
 
 
 def _show_progress(text: str) -> None:
     """In place of what was shown before, where a person looks."""
     if sys.stderr.isatty():
         click.echo(f"\r{text}\x1b[K", err=True, nl=False)
+
+
+def _clear_progress() -> None:
+    """What is told next has a line of its own."""
+    _show_progress("")

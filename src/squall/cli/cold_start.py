@@ -88,6 +88,7 @@ def prepare(spec: FunctionSpec, method: str, parameters: str, args: tuple[Any, .
         max_containers=1,
         buffer_containers=0,
         scaledown_window_s=IDLE_S,
+        is_measured=True,
         # A single input is not to wait for others.
         batching=replace(spec.batching, wait_ms=0) if spec.batching is not None else None,
     )

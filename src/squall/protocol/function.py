@@ -150,6 +150,8 @@ class FunctionOptions:
     target_inputs: int | None = None
     batching: Batching | None = None
     hosting: Hosting | None = None
+    is_measured: bool | None = None
+    """Starts of its containers are measured: somebody waits for them, and once nothing uses it its templates go."""
 
 
 @record

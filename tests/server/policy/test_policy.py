@@ -28,9 +28,9 @@ def ask_failed(kind: str, used: int, retries: RetryPolicy) -> Verdict | None:
 
 
 def ask_start(
-    failures: int, *, is_final: bool = False, ready: int = 0, kind: str = "crashed", is_deployed: bool = False
+    failures: int, *, is_final: bool = False, ready: int = 0, kind: str = "crashed", is_patient: bool = False
 ) -> Fail | None:
-    event = StartFailed(Failure(kind, "it ended"), is_final, failures, ready, is_deployed)
+    event = StartFailed(Failure(kind, "it ended"), is_final, failures, ready, is_patient)
     verdicts = [policy.start_failed(event) for policy in default_policies()]
     return next((verdict for verdict in verdicts if verdict is not None), None)
 
@@ -145,12 +145,12 @@ def test_start_failures_are_told_when_they_would_repeat() -> None:
 
 @pytest.mark.parametrize("kind", ["crashed", "oom", "disk", "import", "startup_timed_out"])
 def test_deployed_function_is_started_for_ever_whatever_its_code_does(kind: str) -> None:
-    assert ask_start(10_000, is_final=True, kind=kind, is_deployed=True) is None
+    assert ask_start(10_000, is_final=True, kind=kind, is_patient=True) is None
 
 
 @pytest.mark.parametrize("kind", ["image", "invalid", "lost"])
 def test_deployed_function_that_only_a_deploy_can_mend_fails_its_callers(kind: str) -> None:
-    assert ask_start(1, is_final=True, kind=kind, is_deployed=True) is not None
+    assert ask_start(1, is_final=True, kind=kind, is_patient=True) is not None
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,11 @@ def has_none_of_its_own(spec: FunctionSpec) -> bool:
     return not spec.variant_of and definition.is_class and any(one.is_required for one in definition.parameters)
 
 
+def is_measured(spec: FunctionSpec) -> bool:
+    """Whether it is there for as long as somebody measures its starts."""
+    return spec.options is not None and bool(spec.options.is_measured)
+
+
 def variant_id(asked: FunctionBind) -> str:
     """The id of what is asked for."""
     parts = [asked.function_id, asked.parameters, to_wire(asked.options), asked.version]
@@ -170,6 +175,8 @@ def _shown_options(options: FunctionOptions | None) -> Iterator[str]:
     for name, value in (to_wire(options) if options is not None else {}).items():
         if name == "env":
             yield "env"  # what is in it is for nobody's eyes
+        elif name == "is_measured":
+            yield "measured"
         elif isinstance(value, dict):
             yield from (_shown_option(key, one) for key, one in value.items())
         else:

@@ -77,8 +77,8 @@ class StartFailed:
     """Starts of this function that failed since the last one that went well, this one included."""
     ready_containers: int
     """Other containers of the function that did start."""
-    is_deployed: bool = False
-    """Its app goes on until somebody stops it, whether anybody looks or not."""
+    is_patient: bool = False
+    """Its app goes on until somebody stops it, whether anybody looks or not, and nobody measures its starts."""
 
 
 class Policy:

@@ -18,15 +18,15 @@ class StartupPolicy(Policy):
 
     In a deployed app nobody watches, and what calls it should not have to know that it was away: what waits goes on
     waiting, and containers are started for it for ever, at intervals that the autoscaler makes longer and longer. The
-    app's log says so each time. What cannot be put right without a deploy (an image that is nowhere, resources that no
-    node has) is told even there.
+    app's log says so each time. Whoever measures starts does watch, and is told. What cannot be put right without a
+    deploy (an image that is nowhere, resources that no node has) is told even in a deployed app.
     """
 
     def start_failed(self, event: StartFailed) -> Fail | None:
         """See `Policy`."""
         if event.ready_containers:
             return None
-        if event.is_deployed and event.failure.kind in OF_ITS_CODE:
+        if event.is_patient and event.failure.kind in OF_ITS_CODE:
             return None
         if event.is_final or event.failures_in_a_row >= FAILURES_MAX:
             return Fail(event.failure)

@@ -11,7 +11,7 @@ from squall.protocol import call as wire
 from squall.protocol.call import CallCancel, Failure
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
-from squall.protocol.function import FunctionCreate, FunctionCreated
+from squall.protocol.function import FunctionBind, FunctionBound, FunctionCreate, FunctionCreated, FunctionOptions
 from squall.protocol.log import SYSTEM
 from squall.server.model.config import ServerConfig
 from tests.server.doubles import Failed, FakeGuest, FakeNode, Stage, heartbeat, make_spec, settle, staged
@@ -542,6 +542,24 @@ async def test_deployed_function_waits_until_it_can_be_loaded_and_its_log_says_w
         assert "its database is away; 2 inputs wait, and another container is started in 0.5 s" in said
         what = f"function {spec.name} of app {stage.plane.apps.dispatchers[spec.function_id].app_name}"
         assert stage.client.notices == [f"{what}: its containers do not start: its database is away; the call waits"]
+
+
+async def test_who_measures_starts_of_a_deployed_function_is_told_why_there_are_none() -> None:
+    async with staged() as stage:
+        spec = make_spec(await stage.client.app(state="deployed"))
+        await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
+        asked = FunctionBind(spec.function_id, options=FunctionOptions(is_measured=True))
+        measured = (await stage.client.ask("FunctionBind", asked, FunctionBound)).function_id
+        stage.node.startup_failure = Failure("crashed", "its database is away")
+
+        call = stage.client.call(measured, 1)
+        await stage.pass_time(5.0)
+
+        assert len(call.outputs) == 1
+        assert call.outputs[0].failure.message.endswith("its database is away")
+        assert 3 <= len(stage.node.starts) <= 4
+        (notice,) = stage.client.notices
+        assert "its containers do not start: its database is away" in notice, "at the first one"
 
 
 async def test_start_over_its_time_fails_all_that_waits() -> None:

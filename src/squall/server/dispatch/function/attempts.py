@@ -17,6 +17,7 @@ from squall.server.dispatch.flight.recorder import failure_of
 from squall.server.dispatch.function.input import Call, Input
 from squall.server.dispatch.function.retry_lines import RetryLines
 from squall.server.dispatch.function.wait_notices import WaitNotices
+from squall.server.model.variant import is_measured
 from squall.server.policy import default_policies, timeouts
 from squall.server.policy.crash import LOSSES_MAX
 from squall.server.policy.events import AttemptFailed, AttemptLost, Fail, Retry, StartFailed, Verdict
@@ -385,7 +386,8 @@ class Attempts:
                 self._notices.begin()
         dispatcher.last_failure_at = dispatcher.clock.monotonic()
         ready = sum(1 for one in dispatcher.containers.values() if one.is_ready and not one.ending)
-        event = StartFailed(failure, is_final, dispatcher.failures_in_a_row, ready, dispatcher.is_deployed)
+        is_patient = dispatcher.is_deployed and not is_measured(dispatcher.spec)
+        event = StartFailed(failure, is_final, dispatcher.failures_in_a_row, ready, is_patient)
         for policy in self._policies:
             verdict = policy.start_failed(event)
             if verdict is not None:
