@@ -37,6 +37,38 @@ COLD_START_FAULTS = (
         {f"{BENCH}test_an_interrupted_measurement_leaves_no_container": "node.is_left"},
     ),
     Mutation(
+        "bench-killed",
+        "a command is killed",
+        "what nodes have made for it stays as long as its app",
+        (
+            Change(
+                "src/squall/server/dispatch/app/apps.py",
+                "if dispatcher is not None and is_measured(dispatcher.spec):",
+                "if False:",
+            ),
+        ),
+        {
+            "tests/server/dispatch/fleet/test_node_templates.py::"
+            "test_what_was_made_for_a_measurement_goes_when_that_was_killed": "NodeTemplatesUnneeded(spec.app_id"
+        },
+    ),
+    Mutation(
+        "bench-waits-for-ever",
+        "a function does not load",
+        "who measures its starts waits for one for ever",
+        (
+            Change(
+                "src/squall/server/dispatch/function/attempts.py",
+                "dispatcher.is_deployed and not is_measured(dispatcher.spec)",
+                "dispatcher.is_deployed",
+            ),
+        ),
+        {
+            "tests/server/dispatch/function/test_attempts.py::"
+            "test_who_measures_starts_of_a_deployed_function_is_told_why_there_are_none": "len(call.outputs) == 1"
+        },
+    ),
+    Mutation(
         "template-drop-silent",
         "a node does not answer",
         "templates that may be on it are taken for dropped",

@@ -30,6 +30,7 @@ from squall.protocol.template import (
     TemplateList,
     TemplateListing,
 )
+from squall.server.dispatch.app import variants
 from tests.server.dispatch.deploying import deployable, keep_image, prepare, publish
 from tests.server.doubles import FakeNode, Stage, settle, staged
 
@@ -368,6 +369,48 @@ async def test_a_node_that_was_away_is_told_when_it_comes() -> None:
         assert told == [
             NodeTemplatesUnneeded(prepared.app_id, functions=functions), NodeTemplatesUnneeded(gone.app_id),
         ]  # fmt: skip
+
+
+async def measured(stage: Stage, spec: FunctionSpec) -> str:
+    """A variant whose starts are measured, by its id."""
+    asked = FunctionBind(spec.function_id, options=FunctionOptions(is_measured=True))
+    found: FunctionBound = await stage.client.ask("FunctionBind", asked, FunctionBound)
+    return found.function_id
+
+
+async def test_what_was_made_for_a_measurement_goes_when_that_was_killed() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        asked = FunctionBind(spec.function_id, options=FunctionOptions(timeout_s=5.0))
+        kept = (await stage.client.ask("FunctionBind", asked, FunctionBound)).function_id
+        function_id = await measured(stage, spec)
+
+        await stage.pass_time(variants.IDLE_S / 2, 1.0)
+        assert not unneeded(stage)
+        await stage.pass_time(variants.IDLE_S, 1.0)
+
+        assert unneeded(stage) == [NodeTemplatesUnneeded(spec.app_id, function_id)]
+        assert kept not in stage.plane.apps.dispatchers, "which is forgotten as well, and may be called again"
+
+
+async def test_a_node_that_was_away_when_a_measurement_was_forgotten_is_told_when_it_comes() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        asked = FunctionBind(spec.function_id, options=FunctionOptions(timeout_s=5.0))
+        kept = (await stage.client.ask("FunctionBind", asked, FunctionBound)).function_id
+        function_id = await measured(stage, spec)
+        ours = [template(spec, function_id=one) for one in (function_id, kept, "")]
+        under_way = await add_node(stage, *ours)
+        await settle()
+        assert not under_way.told
+        await stage.restart()
+
+        node = await add_node(stage, *ours)
+        await settle()
+
+        record = stage.codec.record
+        told = [record(NodeTemplatesUnneeded, params) for name, params in node.told if name == "NodeTemplatesUnneeded"]
+        assert told == [NodeTemplatesUnneeded(spec.app_id, function_id)]
 
 
 async def test_a_node_that_is_away_keeps_no_app_from_ending() -> None:

@@ -39,6 +39,7 @@ from squall.server.model.clock import Clock, Timer
 from squall.server.model.config import ServerConfig
 from squall.server.model.logs import LogStore
 from squall.server.model.store import Store, StoredApp
+from squall.server.model.variant import is_measured
 from squall.server.model.version import StoredVersion
 
 if TYPE_CHECKING:
@@ -423,8 +424,10 @@ class Apps:
         return [one.spec for one in app.variants.get(function_id, {}).values()] if app is not None else []
 
     def forget_variant(self, function_id: str) -> None:
-        """It has neither calls nor containers; the store can bring it back."""
+        """It has neither calls nor containers; the store can bring it back. Nothing is kept of what was measured."""
         dispatcher = self.dispatchers.pop(function_id, None)
+        if dispatcher is not None and is_measured(dispatcher.spec):
+            self._fleet.unneeded(dispatcher.spec.app_id, function_id)
         app = self.live.get(dispatcher.spec.app_id) if dispatcher is not None else None
         if dispatcher is None or app is None:
             return

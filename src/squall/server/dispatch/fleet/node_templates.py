@@ -30,6 +30,7 @@ from squall.protocol.template import (
     TemplateListing,
 )
 from squall.server.dispatch.fleet.node import Node
+from squall.server.model.variant import is_measured
 
 if TYPE_CHECKING:
     from squall.protocol.function import FunctionSpec
@@ -103,6 +104,16 @@ class NodeTemplates:
                 node.tell_unneeded(NodeTemplatesUnneeded(app_id))
             elif app.version:
                 node.tell_unneeded(NodeTemplatesUnneeded(app_id, functions=app.function_versions))
+        for app_id, function_id in dict.fromkeys((one.app_id, one.function_id) for one in listing.templates):
+            if await self._was_measured(function_id):
+                node.tell_unneeded(NodeTemplatesUnneeded(app_id, function_id))
+
+    async def _was_measured(self, function_id: str) -> bool:
+        """It is one of those that are gone when nothing uses them, and nothing does."""
+        if not function_id or function_id in self._plane.apps.dispatchers:
+            return False
+        spec = await self._plane.variants.find_spec(function_id)
+        return spec is not None and is_measured(spec)
 
     async def free(self, node: Node, needed_mib: int) -> None:
         """Have the node drop templates that hold about so much memory, those used longest ago first; one at least."""
