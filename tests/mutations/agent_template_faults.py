@@ -186,6 +186,40 @@ AGENT_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "parked-start-without-limit",
+        "a parked clone that does not begin",
+        "the one in its place has what is left of its time",
+        (
+            Change(
+                "src/squall/server/dispatch/fleet/fleet.py",
+                "            self.starts.never_came(container)\n",
+                "",
+            ),
+        ),
+        {
+            f"{STARTED}test_one_in_the_place_of_a_copy_that_went_after_its_node_had_answered_has_its_time_too": (
+                "assert not call.outputs"
+            ),
+        },
+    ),
+    Mutation(
+        "parked-counted-twice",
+        "how starts came about",
+        "a parked one whose node answers before its guest is there is counted twice",
+        (
+            Change(
+                "src/squall/server/dispatch/fleet/starts.py",
+                "        if container.is_serving:  #",
+                "        if container.is_ready:  #",
+            ),
+        ),
+        {
+            f"{STARTED}test_a_parked_start_counts_once_whether_its_node_or_its_guest_is_the_first_to_say_so[True]": (
+                "(1, {PATH_PARKED: 1})"
+            ),
+        },
+    ),
+    Mutation(
         "secrets-in-keys",
         "a function with other secrets",
         "it is forked from the template that has the old ones",

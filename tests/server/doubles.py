@@ -405,8 +405,10 @@ class FakeNode:
         self.start_gate = asyncio.Event()
         self.start_gate.set()
         self.start_path: tuple[str, str] = (PATH_PLAIN, "")
-        self.has_snapshot = False
         """The path that containers take, and why no other one."""
+        self.has_snapshot = False
+        self.has_announced_all = False
+        """The guests of its containers come before their starts are answered, and none with that."""
         self.build_gate = asyncio.Event()
         self.build_gate.set()
         self.peer: Peer | None = None
@@ -460,7 +462,7 @@ class FakeNode:
         self.started.append(guest)
         if self.crash_at_start is not None:
             guest.exit(self.crash_at_start)
-        else:
+        elif not self.has_announced_all:
             await guest.connect()
         return ContainerStarted({"sandbox": 1.0}, *guest.path, has_snapshot=self.has_snapshot)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from squall.protocol.flight import ContainerFlight, ContainerShow
 from squall.protocol.function import GVISOR, NAMESPACES
-from squall.protocol.node import PATH_PLAIN
+from squall.protocol.node import PATH_PARKED, PATH_PLAIN
 from squall.server.dispatch.fleet.starts import CAUSE_CHARS_MAX
 from tests.server.doubles import FakeGuest, Stage, settle, staged
 
@@ -97,6 +99,52 @@ async def test_one_in_the_place_of_a_copy_has_its_own_time_to_start() -> None:
         await stage.pass_time(21.0)
 
         assert call.outputs[0].failure.kind == "startup_timed_out"
+
+
+async def test_one_in_the_place_of_a_copy_that_went_after_its_node_had_answered_has_its_time_too() -> None:
+    async with staged() as stage:
+        stage.node.start_gate.clear()
+        spec = await stage.client.function(max_containers=1, startup_timeout_s=20.0)
+        call = stage.client.call(spec.function_id, 1)
+        copy = await parked(stage, is_holding=True)
+        stage.node.has_announced_all = True
+        stage.node.start_gate.set()
+        await settle()
+        container = stage.plane.fleet.containers[copy.container_id]
+        assert "process" in container.phase_ms
+        await stage.pass_time(15.0)
+
+        copy.disconnect()
+        await stage.pass_time(19.0)
+        assert not call.outputs
+        await stage.pass_time(2.0)
+
+        assert call.outputs[0].failure.kind == "startup_timed_out"
+
+
+@pytest.mark.parametrize("is_answered_first", [True, False])
+async def test_a_parked_start_counts_once_whether_its_node_or_its_guest_is_the_first_to_say_so(
+    is_answered_first: bool,
+) -> None:
+    async with staged() as stage:
+        stage.node.start_gate.clear()
+        stage.node.start_path = (PATH_PARKED, "")
+        stage.node.has_announced_all = True
+        spec = await stage.client.function()
+        call = stage.client.call(spec.function_id, 1)
+        copy = await parked(stage)
+
+        if is_answered_first:
+            stage.node.start_gate.set()
+            await settle()
+        copy.tell("GuestCame", None)
+        await settle()
+        stage.node.start_gate.set()
+        await stage.done(call, 1)
+        await settle()
+
+        minute = stage.plane.calls.recorder.minutes[spec.function_id]
+        assert (minute.started, minute.paths) == (1, {PATH_PARKED: 1})
 
 
 async def test_what_a_copy_was_given_that_came_and_went_is_a_loss_like_any_other() -> None:

@@ -72,6 +72,8 @@ class Container:
         """The guest said that the function cannot be loaded."""
         self.refusals = 0
         self.timers: list[Timer] = []
+        self.start_limit: Timer | None = None
+        """Of these, what ends it unless its guest serves by then; there is none before its node has answered."""
         self.on_stopped: list[Callable[[], None]] = []
         self.has_clients = False
         """The SDK in it has connected."""
@@ -109,6 +111,11 @@ class Container:
         if not self.is_ready:
             return wire.STARTING
         return wire.BUSY if self.is_busy else wire.IDLE
+
+    @property
+    def is_serving(self) -> bool:
+        """Its guest is ready, and there: what it is given reaches it."""
+        return self.is_ready and self.has_guest
 
     @property
     def is_busy(self) -> bool:

@@ -160,13 +160,14 @@ class ContainerFleet:
         """The guest that was announced is there: what it was given reaches it from now on."""
         if container.peer is not None and not container.has_guest:
             container.has_guest = True
-            if container.is_ready:
+            if container.is_serving:
                 container.dispatcher.serves(container)
 
     def _never_came(self, container: Container) -> None:
         """The connection of a guest is gone; one that was only announced has got nothing of what it was given."""
         if container.is_ready and not container.has_guest:
             container.dispatcher.not_ready(container)
+            self.starts.never_came(container)
 
     def ready(self, container: Container, record: Ready) -> None:
         """The guest serves."""

@@ -217,7 +217,7 @@ class Starts:
         for phase, duration_ms in started.phase_ms.items():
             container.phase_ms.setdefault(f"start.{phase}", duration_ms)
         container.path, container.path_cause = started.path, started.cause[:CAUSE_CHARS_MAX]
-        if container.is_ready:  # a copy can be quicker to serve than its agent to answer
+        if container.is_serving:  # a copy can be quicker to serve than its agent to answer
             container.dispatcher.calls.recorder.container_path(container)
         self._detours.note(container, started)
         container.mark("process", self._clock.monotonic())
@@ -225,7 +225,7 @@ class Starts:
             # The request to end it may have overtaken its start, when there was nothing to end yet.
             await self._fleet.end_at(node, container)
             return
-        if not container.is_ready and not container.is_stopped:
+        if not container.is_serving and not container.is_stopped:
             self.watch(container, container.spec.startup_timeout_s)
 
     def _refused(self, container: Container, node: Node, error: PlatformError) -> None:
@@ -278,8 +278,17 @@ class Starts:
         return Failure("lost", error.message) if is_hopeless else None
 
     def watch(self, container: Container, timeout_s: float) -> None:
-        """End the container unless its guest serves by then."""
-        container.timers.append(self._clock.call_later(timeout_s, lambda: self._overdue(container)))
+        """End the container unless its guest serves by then; an earlier limit does not count any more."""
+        if container.start_limit is not None:
+            container.start_limit.cancel()
+        container.start_limit = self._clock.call_later(timeout_s, lambda: self._overdue(container))
+        container.timers.append(container.start_limit)
+
+    def never_came(self, container: Container) -> None:
+        """Its guest was announced and is gone: the one in its place has its own time, which begins when the node has
+        answered."""
+        if container.start_limit is not None:
+            self.watch(container, container.spec.startup_timeout_s)
 
     def _overdue(self, container: Container) -> None:
         if container.is_ready or container.is_stopped or container.ending:
