@@ -95,7 +95,9 @@ def test_containers_begin_from_what_was_saved_of_the_function(apart: Any) -> Non
     begun = [apart.restored.remote() for _ in range(3)]
 
     assert len({one["container"] for one in begun}) == 3
-    assert len({one["random"] for one in begun}) == 3
+    assert len({one["pid"] for one in begun}) == 1, "so OpenSSL and others do not notice by it"
+    for name in begun[0]["drawn"]:
+        assert len({one["drawn"][name] for one in begun}) == 3, f"{name} draws the same numbers in two containers"
     assert len({one["loaded"] for one in begun}) == 1, "its module was loaded once"
     assert all(os.uname().release not in one["kernel"] for one in begun)
 

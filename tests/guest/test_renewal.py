@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,75 +10,12 @@ from typing import Any
 
 import pytest
 
-from squall.guest.thread_counts import loaded_libraries
+from tests.guest.drawn_values import CODE, put_modules, same
 from tests.guest.started_template import Start
 
 pytestmark = pytest.mark.long
 
 SOURCE = Path(__file__).resolve().parent.parent.parent / "src"
-CODE = """
-import ctypes, glob, hashlib, multiprocessing.process, multiprocessing.synchronize, random, secrets, ssl, tempfile, uuid
-import numpy, numpy.random
-from squall.protocol.ids import new_id
-
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
-# As a package's wheel brings it along.
-found = glob.glob(__file__[: -len("user_code.py")] + "libcrypto-*")
-own = ctypes.CDLL(found[0]) if found else None
-
-try:
-    import torch
-except ImportError:
-    torch = None
-
-def drawn_by(library):
-    if library is None:
-        return str(uuid.uuid4())
-    drawn = ctypes.create_string_buffer(8)
-    assert library.RAND_bytes(drawn, 8) == 1
-    return drawn.raw.hex()
-
-def values():
-    names = multiprocessing.synchronize.SemLock._rand
-    return {
-        "random": random.random(),
-        "numpy": numpy.random.random(),
-        "torch": torch.default_generator.drawn() if torch else str(uuid.uuid4()),
-        "ssl": ssl.RAND_bytes(8).hex(),
-        "an OpenSSL of its own": drawn_by(own),
-        "cryptography": X25519PrivateKey.generate().private_bytes_raw().hex(),
-        "uuid1": [uuid.uuid1().clock_seq, uuid.getnode()],
-        "uuid4": str(uuid.uuid4()),
-        "tempfile": next(tempfile._get_candidate_names()),
-        "multiprocessing": multiprocessing.process.current_process().authkey.hex(),
-        "semaphores": next(names),
-        "secrets": secrets.token_hex(8),
-        "ids": new_id("fc"),
-    }
-
-values()
-"""
-TORCH = """
-import os, random
-
-class Generator:
-    # What torch promises of its own: the numbers follow from the seed, and `seed()` sets one that nobody can tell.
-    def __init__(self):
-        self._numbers = random.Random(67280421310721)
-
-    def seed(self):
-        self._numbers.seed(os.urandom(8))
-
-    def drawn(self):
-        return self._numbers.random()
-
-default_generator = Generator()
-
-def manual_seed(seed):
-    default_generator._numbers.seed(seed)
-"""
-"""The real one is loaded in tests/e2e/test_numerical_libraries.py, for it takes minutes to install."""
 PROGRAM = """
 import ctypes, json, os, sys
 sys.path[:0] = sys.argv[2:]
@@ -109,7 +45,7 @@ for _ in range(2):
             os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
         for renew in renewals:
             renew()
-        print(json.dumps({"pid": os.getpid(), **user_code.values()}), flush=True)
+        print(json.dumps(user_code.values()), flush=True)
         os._exit(0)
     if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
         os._exit(code)
@@ -131,19 +67,10 @@ RENEWED = {
 }
 
 
-def openssl_of_the_machine() -> str:
-    """The library that Python's `ssl` uses."""
-    import _ssl  # noqa: F401 - loads it
-
-    return next(path for path in loaded_libraries() if "libcrypto" in path)
-
-
 @pytest.fixture
 def directory(data_dir: Path) -> Path:
-    """With the modules above, and a library for them."""
-    (data_dir / "user_code.py").write_text(CODE)
-    (data_dir / "torch.py").write_text(TORCH)
-    shutil.copy(openssl_of_the_machine(), data_dir / "libcrypto-0a1b2c.so.3")
+    """With the module that draws, and what it needs."""
+    put_modules(data_dir)
     return data_dir
 
 
@@ -158,11 +85,6 @@ def forks_of_one_number(directory: Path, how: str) -> tuple[dict[str, Any], dict
     first, second = (json.loads(line) for line in done.stdout.splitlines())
     assert (first.pop("pid"), second.pop("pid")) == (1, 1)
     return first, second
-
-
-def same(first: dict[str, Any], second: dict[str, Any]) -> set[str]:
-    """What is not different."""
-    return {name for name, value in first.items() if value == second[name]}
 
 
 def test_forks_of_one_number_draw_other_values_when_these_are_renewed(directory: Path) -> None:

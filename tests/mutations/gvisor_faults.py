@@ -92,6 +92,13 @@ GVISOR_FAULTS = (
         },
     ),
     Mutation(
+        "gvisor-same-keys",
+        "containers begin from one snapshot",
+        "what libraries draw is the same in all: OpenSSL, numpy, torch, uuid, tempfile, multiprocessing",
+        (Change("src/squall/guest/snapshot.py", "renewals = renewal.renewals(self._untouched)", "renewals = ()"),),
+        {"tests/guest/test_snapshot.py::test_what_it_draws_is_its_own": "same(*drawn) =="},
+    ),
+    Mutation(
         "gvisor-old-runsc",
         "a program is too old",
         "runsc is given flags that it does not know",

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import random
 import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -97,12 +100,26 @@ class Counter:
 LOADED = os.urandom(8).hex()
 
 
+def drawn() -> dict[str, object]:
+    """From generators that are in the memory of this process."""
+    return {
+        "random": random.random(),
+        "ssl": ssl.RAND_bytes(8).hex(),
+        "uuid1": (uuid.uuid1().clock_seq, uuid.getnode()),
+        "tempfile": os.path.basename(tempfile.mktemp()),
+    }
+
+
+drawn()  # each of them has its seed before the snapshot
+
+
 @app.function(isolation="gvisor", enable_memory_snapshot=True, single_use_containers=True)
 def restored() -> dict[str, object]:
     return {
         "loaded": LOADED,
         "container": os.environ["SQUALL_CONTAINER_ID"],
-        "random": random.random(),
+        "drawn": drawn(),
+        "pid": os.getpid(),
         "kernel": Path("/proc/version").read_text(),
     }
 
