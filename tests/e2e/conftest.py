@@ -10,6 +10,7 @@ import pytest
 
 from tests import leaks
 from tests.conftest import remove_data_dir
+from tests.e2e import paths
 from tests.e2e.installation import Installation, keep_layers_in_cache, link_layers, take_layers_from_cache
 
 
@@ -31,6 +32,7 @@ def session_installation(nothing_leaks: None) -> Iterator[Installation]:
         assert ended.code == 0, f"{ended}\n--- server.log\n{installation.server_log()}"
         yield installation
     finally:
+        strays = installation.strays()
         installation.stop()
         left, undeleted = installation.left_behind(), installation.undeleted()
         keep_layers_in_cache(data_dir)
@@ -38,6 +40,16 @@ def session_installation(nothing_leaks: None) -> Iterator[Installation]:
     assert not mounted, f"still mounted at the end of the session: {mounted}"
     assert not undeleted, f"not deleted: {undeleted}"
     assert not left, "left behind:\n  " + "\n  ".join(left)
+    assert not strays, paths.told(strays)
+
+
+@pytest.fixture(autouse=True)
+def no_strays(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Where the session's server has one path for all containers (`make test-paths`), those of the test took it."""
+    yield
+    if "session_installation" in request.fixturenames:
+        strays = request.getfixturevalue("session_installation").strays()
+        assert not strays, paths.told(strays)
 
 
 @pytest.fixture
@@ -64,12 +76,14 @@ def make_installation(
         return made[-1]
 
     yield make
+    strays = [line for one in made for line in one.strays()]
     for one in made:
         one.stop()
     left = [line for one in made for line in one.left_behind()]
     undeleted = [path for one in made for path in one.undeleted()]
     assert not undeleted, f"not deleted: {undeleted}"
     assert not left, "left behind:\n  " + "\n  ".join(left)
+    assert not strays, paths.told(strays)
 
 
 @pytest.fixture

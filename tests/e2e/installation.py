@@ -22,8 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+
+from squall.agent.config import AUTO
+from squall.protocol.container import ContainerInfo, ContainerList, ContainerListing
+from squall.protocol.records import from_wire, to_wire
 from squall.runtime.network.names import Names
 from tests import leaks
+from tests.e2e import paths
 
 PROGRAMS = Path(__file__).parent / "programs"
 SQUALL = str(Path(sys.executable).with_name("squall"))
@@ -114,6 +120,7 @@ class Installation:
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
         self._settings = dict(settings or {})
+        self._told: set[str] = set()
         # What the kernel's objects of this directory carry in their names.
         self.instance = "i" + hashlib.sha256(str(data_dir).encode()).hexdigest()[:10]
         self._started: list[Running] = []
@@ -178,6 +185,33 @@ class Installation:
         assert ended.code == 0, ended
         found: list[dict[str, Any]] = json.loads(ended.out)
         return found
+
+    def started(self) -> tuple[ContainerInfo, ...]:
+        """All containers that its server remembers to have started or taken over; none where no server answers."""
+        try:
+            said = json.loads((self.data_dir / "server.json").read_text())
+            headers = {"Authorization": f"Bearer {(self.data_dir / 'token').read_text().strip()}"}
+        except FileNotFoundError:
+            return ()
+        found: list[ContainerInfo] = []
+        wanted: ContainerList | None = ContainerList(include_stopped=True, limit=10_000)
+        while wanted is not None:
+            asked = {"headers": headers, "json": to_wire(wanted), "timeout": 30}
+            try:
+                answer = httpx.post(f"{said['url']}/api/v1/ContainerList", **asked)
+            except httpx.TransportError:
+                return ()
+            listing = from_wire(ContainerListing, answer.raise_for_status().json())
+            found += listing.containers
+            wanted = wanted.following(listing)
+        return tuple(found)
+
+    def strays(self) -> list[str]:
+        """Containers that took another path than the one its server has for all, told once each."""
+        path = self.environ().get("SQUALL_START_PATH", AUTO)
+        found = [] if path == AUTO else [one for one in self.started() if one.container_id not in self._told]
+        self._told |= {one.container_id for one in found if one.path}
+        return paths.strays(path, found)
 
     def path_of(self, container_id: str) -> str:
         """How a container's start came about."""
@@ -245,11 +279,17 @@ class Installation:
         return sorted(str(path) for path in paths if not path.is_dir() or not any(path.iterdir()))
 
     def stop(self) -> None:
-        """End the server and everything it runs."""
+        """End the server and everything it runs.
+
+        Raises:
+            AssertionError: a container took another path than the one for all, and nobody has been told.
+        """
         self.close_commands()
+        strays = self.strays()
         if (self.data_dir / "server.lock").exists():
             ended = self.command("server", "stop", "--force")
             assert ended.code == 0, ended
+        assert not strays, paths.told(strays)
 
 
 def wait_until(is_so: Callable[[], bool], what: str, timeout_s: float) -> float:

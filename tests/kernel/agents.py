@@ -128,7 +128,7 @@ class Node:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Agent]:
         """One agent of this process."""
-        # What these tests are about is plain; how containers become forks is for the end-to-end tests of each path.
+        # Their guest is a double, and templates are made by the real one (decision 64).
         config = make_config(self.data_dir, guest_entry="/root/guest_double.py", start_path=PLAIN)
         async with contextlib.AsyncExitStack() as stack:
             self.runtime = await stack.enter_async_context(LastingRuntime(self._open_runtime))

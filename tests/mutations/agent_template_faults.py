@@ -11,9 +11,17 @@ FAULTS = "tests/agent/template/test_faults.py::"
 SAVED = "tests/agent/template/test_saved.py::"
 KEY = "tests/agent/template/test_key.py::"
 RELAY = "tests/agent/test_relay.py::"
+FORCED = "tests/e2e/test_forced_paths.py::"
 STARTED = "tests/server/dispatch/fleet/test_container_start.py::"
 
 AGENT_TEMPLATE_FAULTS = (
+    Mutation(
+        "no-fork-ever-works",
+        "every fork fails",
+        "all that is to be a fork starts plainly, and works",
+        (Change(f"{AGENT}starts.py", "started = await attempt(start)", 'raise OSError("no")'),),
+        {f"{FORCED}test_each_start_takes_the_path_that_is_for_all[fork]": "assert [one.path for one in started]"},
+    ),
     Mutation(
         "late-first-call",
         "forks that wait for long, and crash at their first call",
