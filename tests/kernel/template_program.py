@@ -5,7 +5,7 @@
 
 `--skip` leaves out what an honest clone does (a namespace by its name, drop, bound, filter, close, again, cgroup files,
 chdir, tasks, leave, begin, sense), `--add` does what none does (alone, second, child, thread, chroot, inherit, memory,
-open, twice, twice inside, later, repeat, talk, vanish, stay).
+open, twice, twice inside, later, repeat, talk, vanish, stay, mute; while it waits: chatter, deaf).
 `--hook` runs a file in the child of the fork before any of it, with every power it ever has, and `--late` one before it
 says that it has joined. After the fork it does what ACTION in its new environment says.
 """
@@ -174,6 +174,12 @@ def live(channel: socket.socket, skipped: set[str], added: set[str]) -> int:
         channel.send(b'{"joined": 1}')
     data, outputs = receive(channel)
     was_told_to_wait = data == b'{"wait": 1}'
+    if was_told_to_wait and "chatter" in added:
+        while True:
+            channel.send(json.dumps({"said": "x" * 60_000}).encode())
+    if was_told_to_wait and "deaf" in added:
+        channel.close()
+        signal.pause()
     if was_told_to_wait:
         data, outputs = receive(channel)
     if not data and "stay" in added:
@@ -182,6 +188,8 @@ def live(channel: socket.socket, skipped: set[str], added: set[str]) -> int:
         return 1
     if "begin" in skipped:
         return 3
+    if "mute" in added:
+        signal.pause()
     if "sense" in skipped:
         for _ in range(2):
             channel.send(b"[" * 60_000)

@@ -83,6 +83,19 @@ async def test_end_of_one_that_waits_is_told_and_it_is_there_until_it_is_removed
     assert (await forge.run(template, "print(1)")).stdout == "1\n"
 
 
+@pytest.mark.parametrize("behaviour", ["chatter", "deaf"])
+async def test_one_that_waits_and_does_anything_else_is_ended(forge: Forge, behaviour: str) -> None:
+    template = await forge.ready("--add", behaviour)
+    spec = forge.spec(template)
+
+    await forge.runtime.prepare(spec, is_parked=True)
+
+    await until(lambda: spec.container_id in forge.containers.exit_of)
+    with pytest.raises(ContainerMissing):
+        await forge.runtime.begin(spec.container_id, ENV)
+    await forge.runtime.remove(spec.container_id)
+
+
 async def test_slot_that_is_another_ranges_is_named_as_what_is_wrong(forge: Forge, data_dir: Path) -> None:
     template = await forge.ready()
     pin = data_dir / "pin"

@@ -39,6 +39,13 @@ SPAWNER_FAULTS = (
         {f"{BOOKS}test_spawner_that_cannot_take_a_connection_takes_it_later": "agent = await opening"},
     ),
     Mutation(
+        "parked-chatter",
+        "a clone that waits, and talks",
+        "the spawner listens to all of it",
+        (Change("src/squall/runtime/clones.py", "        if clone.waiting is None:\n", "        if False:\n"),),
+        {"tests/kernel/test_made_ahead.py::test_one_that_waits_and_does_anything_else_is_ended[deaf]": "await until("},
+    ),
+    Mutation(
         "clone-many-descriptors",
         "a fork with a million descriptors",
         "all of them are looked at",

@@ -10,7 +10,7 @@
       ◀────────────────────────────────────────── "begun" ─
 
 The descriptor is all that the template ever sees of it. What the child says is never believed, only its silence: it has
-a time to join in, and then it is ended with its cell.
+a time to join in, and then it is ended with its cell. So it is when it says anything that it was not asked.
 """
 
 from __future__ import annotations
@@ -113,7 +113,8 @@ class Clones:
 
     def give(self, clone: Clone, env: Mapping[str, str], outputs: tuple[int, int], done: Done) -> None:
         """Tell one that has joined who it is; `done` when it goes on as that, or with the failure."""
-        assert clone.channel is not None, "it has joined"
+        if clone.channel is None:
+            raise TemplateUnfit("cannot begin a clone: it has ended")
         message = json.dumps({"env": dict(env)}).encode()
         if len(message) > ENV_BYTES_MAX:
             raise TemplateUnfit(f"cannot begin a clone: its environment has {len(message)} bytes")
@@ -150,20 +151,27 @@ class Clones:
         except OSError:
             data, ancillary = b"", []
         message = _read(data)
-        if message is None:
-            self.hang_up(clone)
-            self._settle(clone, TemplateUnfit("a fork of the template ended on its way"))
-        elif isinstance(message.get("exit"), int):
+        if message is not None and isinstance(message.get("exit"), int):
             clone.said_code = message["exit"] & 0xFF
+        if clone.waiting is None:
+            self.hang_up(clone)
+            kill_process(clone.cell_pidfd)
+        elif message is None:
+            self.hang_up(clone)
+            self.give_up(clone)
         elif "error" in message:
             self._settle(clone, TemplateUnfit(f"a fork of the template could not join: {str(message['error'])[:500]}"))
         elif "joined" in message and not clone.pid and ancillary:
             self._on_joined(clone, _CREDENTIALS.unpack(ancillary[0][2][: _CREDENTIALS.size])[0], expected)
-        elif "begun" in message and clone.is_joined and clone.waiting is not None:
+        elif "begun" in message and clone.is_joined:
             clone.is_begun = True
             # What it says from now on is heard at its end (`drain`): until then it may say what it likes.
             self._poller.unwatch(channel.fileno())
             self._settle(clone, None)
+        elif clone.said_code is not None:
+            self.give_up(clone)
+        else:
+            self._settle(clone, TemplateUnfit("a fork of the template said what it was not asked"))
 
     def _on_joined(self, clone: Clone, pid: int, expected: Expected) -> None:
         try:
