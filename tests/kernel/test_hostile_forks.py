@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from squall.agent.template.cells import FORK_S
 from squall.runtime.errors import JoinFailure, TemplateUnfit
 from squall.runtime.spec import Bind
 from squall.runtime.strays import PAUSE_S
@@ -187,6 +188,23 @@ async def test_clone_that_ends_when_it_is_told_who_it_is(forge: Forge) -> None:
 
     with pytest.raises(TemplateUnfit, match="ended on its way"):
         async with asyncio.timeout(5):
+            await forge.runtime.start(spec)
+
+    assert not await exists(forge.containers, spec.container_id)
+
+
+HANGS = "os.register_at_fork(after_in_child=lambda: time.sleep(1_000))"
+
+
+@pytest.mark.parametrize("option", [("--before", HANGS), ("--add", "mute")], ids=["joins", "begins"])
+async def test_fork_that_hangs_is_its_templates_fault_before_an_agent_gives_it_up(
+    forge: Forge, option: tuple[str, str]
+) -> None:
+    template = await forge.ready(*option)
+    spec = forge.spec(template)
+
+    with pytest.raises(TemplateUnfit, match="did nothing within"):
+        async with asyncio.timeout(FORK_S):
             await forge.runtime.start(spec)
 
     assert not await exists(forge.containers, spec.container_id)

@@ -39,6 +39,17 @@ SPAWNER_FAULTS = (
         {f"{BOOKS}test_spawner_that_cannot_take_a_connection_takes_it_later": "agent = await opening"},
     ),
     Mutation(
+        "fork-hangs",
+        "a fork that hangs",
+        "is held against its template only when its agent has given it up",
+        (Change("src/squall/runtime/clones.py", "JOIN_TIMEOUT_S = 4.0", "JOIN_TIMEOUT_S = 10.0"),),
+        {
+            f"{HOSTILE}test_fork_that_hangs_is_its_templates_fault_before_an_agent_gives_it_up[joins]": (
+                "await forge.runtime.start(spec)"
+            ),
+        },
+    ),
+    Mutation(
         "parked-chatter",
         "a clone that waits, and talks",
         "the spawner listens to all of it",

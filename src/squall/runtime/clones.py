@@ -36,7 +36,9 @@ from squall.runtime.spec import ContainerSpec
 from squall.runtime.templates import Template
 from squall.runtime.verification import NAMESPACES, Expected, verify
 
-JOIN_TIMEOUT_S = 10.0
+JOIN_TIMEOUT_S = 4.0
+"""For each of its two answers. Whoever wants a clone waits longer than for both: it is to hear that a fork hangs, and
+not to give up without knowing."""
 ENV_BYTES_MAX = 2**20
 """Of an environment, in one message: a start by exec has room for twice as much, and follows."""
 _CREDENTIALS = struct.Struct("iII")

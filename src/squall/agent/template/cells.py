@@ -23,7 +23,8 @@ from squall.runtime.errors import RuntimeFailure, TemplateUnfit
 from squall.runtime.spec import ContainerSpec
 
 FORK_S = 10.0
-"""For a fork, or what it is to live in. A healthy one takes milliseconds; whoever waits longer starts plainly."""
+"""For a fork, or what it is to live in. A healthy one takes milliseconds; whoever waits longer starts plainly. Of a
+fork that hangs the runtime says so sooner, and that is its template's fault (`runtime.clones.JOIN_TIMEOUT_S`)."""
 
 RESTORE_S = 30.0
 """To read it all from the disk."""
