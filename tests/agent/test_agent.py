@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
 import threading
@@ -33,6 +34,7 @@ from squall.protocol.mount import MountRef
 from squall.protocol.node import NodeImagePut
 from squall.runtime.errors import FeatureMissing, ProgramMissing, RuntimeFailure
 from squall.runtime.fake import FakeProcess, FakeRuntime
+from squall.runtime.spec import NetworkSlot
 from tests.agent.image.block.stores import store_in
 from tests.agent.parts import CODEC, BuiltImages, Inbox, is_spread, make_config, until
 from tests.agent.world import SPEC, World, make_start
@@ -219,6 +221,25 @@ async def test_the_token_is_in_no_file(world: World) -> None:
         for path in (world.data_dir / "containers").iterdir():
             assert path.stat().st_mode & 0o077 == 0
         await world.end(started.container_id)
+
+
+async def test_an_end_is_told_and_the_rest_given_back_whatever_cannot_be(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def refuse(slot: NetworkSlot, *, is_spoiled: bool = False) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    async with world.running():
+        await world.build()
+        started = await world.start()
+        monkeypatch.setattr(world.slots, "release", refuse)
+
+        await world.end(started.container_id)
+
+        assert [one.container_id for one in world.server.exits] == [started.container_id]
+        assert f"{started.container_id}: cannot give back its network slot: [Errno 28] no space left" in caplog.text
+        assert not world.agent.containers.running()
+    assert world.left() == [started.container_id]  # its slot
 
 
 async def test_ending_asks_first_and_kills_then(world: World) -> None:

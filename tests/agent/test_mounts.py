@@ -130,6 +130,22 @@ async def test_unused_sets_go_the_longest_unused_first_and_used_ones_stay(laid: 
     assert len(files) == 2
 
 
+async def test_what_cannot_be_removed_is_used_again_or_removed_the_next_time(laid: Laid) -> None:
+    mounts = laid.successor(bytes_max=0)
+    ref = MountRef(laid.files.add({"app.py": b"code"}), "/root")
+    made = await mounts.acquire([ref], ())
+    new = laid.data_dir / "mounts" / "new"
+    new.rmdir()
+
+    await mounts.release(made.name)
+
+    assert laid.folders() == {made.name}
+    assert await mounts.acquire([ref], ()) is made
+    new.mkdir()
+    await mounts.release(made.name)
+    assert laid.folders() == set()
+
+
 async def test_the_next_agent_finds_complete_sets_and_drops_the_others(laid: Laid) -> None:
     mount_id = laid.files.add({"app.py": b"code"})
     made = await laid.mounts.acquire([MountRef(mount_id, "/root")], ())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -152,3 +155,87 @@ def test_nothing_lent_is_an_id_that_domains_and_systemd_give_to_others(tmp_path:
         assert min(starts) > 2_000_200_000
         assert 0x7FFE_0000 not in starts
         assert len(set(starts)) == len(starts)
+
+
+@contextmanager
+def room_in_the_journal(data_dir: Path, left_bytes: int) -> Iterator[None]:
+    """The kernel writes so much more of a file that is as long as the journal, and no byte more."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    size_bytes = (data_dir / "id-ranges").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes + left_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_half_a_line_that_the_disk_took_is_not_continued_by_the_next_one(tmp_path: Path) -> None:
+    lent = IdRanges(tmp_path)
+    mine = lent.acquire("ap/fu-1")
+    with room_in_the_journal(tmp_path, len(f"+ {mine.start} ap/f")), pytest.raises(OSError, match="large"):
+        lent.acquire("ap/fu-2")
+    other = lent.acquire("ap/fu-3")
+
+    second = IdRanges(tmp_path)
+
+    assert second.acquire("ap/fu-2").start not in {mine.start, other.start}
+    assert second.acquire("ap/fu-1") == mine
+    assert second.acquire("ap/fu-3") == other
+
+
+def test_what_cannot_be_written_down_stays_with_its_owner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "IDLE_OWNERS_MAX", 1)
+    freed: list[IdRange] = []
+    lent = IdRanges(tmp_path, on_freed=freed.append)
+    first, second = lent.acquire("ap/fu-1"), lent.acquire("ap/fu-2")
+    lent.release("ap/fu-1")
+
+    with room_in_the_journal(tmp_path, 5):
+        lent.release("ap/fu-2")
+
+    assert lent.acquire("ap/fu-1") == first
+    assert IdRanges(tmp_path).acquire("ap/fu-1") == first
+    # Once there is room, the one that has rested longest is forgotten, on the disk and here.
+    lent.release("ap/fu-1")
+    assert freed[-1] == second
+    assert [line.split()[0] for line in (tmp_path / "id-ranges").read_text().splitlines()] == ["+", "+", "-"]
+
+
+def test_a_range_is_taken_from_its_owner_on_the_disk_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranges, "LAST_START", ranges._first_start(tmp_path) + BUILD_RANGES_MAX * BLOCK)
+    freed: list[IdRange] = []
+    lent = IdRanges(tmp_path, on_freed=freed.append)
+    mine = lent.acquire("ap/fu-1")
+    lent.release("ap/fu-1")
+
+    with room_in_the_journal(tmp_path, 5), pytest.raises(OSError, match="large"):
+        lent.acquire("ap/fu-2")
+
+    freed.clear()
+    assert lent.acquire("ap/fu-2") == mine
+    assert freed == [mine]
+    with pytest.raises(RuntimeFailure):
+        lent.acquire("ap/fu-1")
+    assert IdRanges(tmp_path).acquire("ap/fu-2") == mine
+
+
+def test_no_range_has_two_owners_whatever_the_journal_says(tmp_path: Path) -> None:
+    start = IdRanges(tmp_path).acquire("ap/fu-1").start
+    with open(tmp_path / "id-ranges", "a", encoding="utf-8") as journal:
+        journal.write(f"+ {start} ap/fu-2\n+ {start + BLOCK} ap/fu-3\n+ {start + 2 * BLOCK} ap/fu-3\n")
+
+    second = IdRanges(tmp_path)
+
+    assert second.acquire("ap/fu-2").start == start
+    assert second.acquire("ap/fu-3").start == start + 2 * BLOCK
+    assert len({second.acquire(f"ap/fu-{number}").start for number in range(1, 9)}) == 8
+
+
+def test_a_disk_without_room_for_a_shorter_journal_keeps_the_long_one(tmp_path: Path) -> None:
+    mine = IdRanges(tmp_path).acquire("ap/fu-1")
+    with open(tmp_path / "id-ranges", "a", encoding="utf-8") as journal:
+        journal.write(f"- {mine.start} ap/fu-1\n+ {mine.start} ap/fu-1\n")
+    (tmp_path / ".id-ranges.new").mkdir()  # what cannot be written
+
+    assert IdRanges(tmp_path).acquire("ap/fu-1") == mine
+    assert len((tmp_path / "id-ranges").read_text().splitlines()) == 3

@@ -201,6 +201,37 @@ ISOLATION = (
         },
     ),
     Mutation(
+        "id-range-lost-on-the-disk",
+        "cannot read other containers' files",
+        "a range is free for others before that is written down, which fails",
+        (
+            Change(
+                "src/squall/agent/ranges.py",
+                """        self._record("-", start, owner)
+        del self._idle[owner], self._owned[owner], self._owner_of[start]
+""",
+                """        del self._idle[owner], self._owned[owner], self._owner_of[start]
+        self._record("-", start, owner)
+""",
+            ),
+        ),
+        {f"{RANGES}test_a_range_is_taken_from_its_owner_on_the_disk_first": "freed == [mine]"},
+    ),
+    Mutation(
+        "id-range-with-two-owners",
+        "cannot read other containers' files",
+        "an owner of before keeps the range that the journal gives to another",
+        (
+            Change(
+                "src/squall/agent/ranges.py",
+                """                self._lost(self._owner_of.get(start, ""))
+""",
+                "",
+            ),
+        ),
+        {f"{RANGES}test_no_range_has_two_owners_whatever_the_journal_says": "== 8"},
+    ),
+    Mutation(
         "neighbour-port",
         "cannot reach another container over the network",
         "neither rule against packets from slot to slot is there",

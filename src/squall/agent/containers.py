@@ -319,26 +319,30 @@ class Containers:
         self._templates.find_lost(there)
 
     async def _bury(self, container: Container, status: ExitStatus) -> None:
-        self._services.logs.finish(container.container_id)
-        await self._remove(container)
-        self._on_exit(
-            ContainerExited(
-                container.container_id,
-                status.code,
-                status.signal,
-                status.is_oom,
-                is_lost=status is _LOST,
-                over_disk=container.over_disk,
-                memory_limit_mib=container.record.memory_limit_mib,
+        try:
+            self._services.logs.finish(container.container_id)
+            await self._remove(container)
+        finally:
+            self._on_exit(
+                ContainerExited(
+                    container.container_id,
+                    status.code,
+                    status.signal,
+                    status.is_oom,
+                    is_lost=status is _LOST,
+                    over_disk=container.over_disk,
+                    memory_limit_mib=container.record.memory_limit_mib,
+                )
             )
-        )
 
     async def _remove(self, container: Container, failure: BaseException | None = None) -> None:
-        await self._outfits.give_back(container.outfit, failure)
-        self._templates.clone_gone(container.record.template_id, container.runtime_id)
-        del self._known[container.container_id]
-        self._by_runtime_id.pop(container.runtime_id, None)
-        container.removed.set()
+        try:
+            await self._outfits.give_back(container.outfit, failure)
+            self._templates.clone_gone(container.record.template_id, container.runtime_id)
+        finally:
+            del self._known[container.container_id]
+            self._by_runtime_id.pop(container.runtime_id, None)
+            container.removed.set()
 
 
 def _ending_of(container: Container, status: ExitStatus) -> Ending:

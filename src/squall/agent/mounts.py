@@ -18,6 +18,7 @@ import errno
 import functools
 import hashlib
 import json
+import logging
 import os
 import posixpath
 import secrets
@@ -31,12 +32,15 @@ from squall.agent.image.layer.merged import merged
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.mount import MountFile, MountManifest, MountRef
 from squall.protocol.task_set import TaskSet
+from squall.runtime.errors import RuntimeFailure
 from squall.runtime.removal import remove_tree
 
 _FETCHES_MAX = 16
 _STICKY = ("/tmp", "/var/tmp")
 _RESOLVED_MAX = 4_096
 _ATTEMPTS = 3
+
+_log = logging.getLogger("squall.agent.mounts")
 
 
 @dataclass(slots=True)
@@ -111,7 +115,7 @@ class Mounts:
             self._sets[name].users += 1
 
     async def release(self, name: str) -> None:
-        """A container that used this set is gone."""
+        """A container that used this set is gone. Raises nothing for what cannot be removed then."""
         found = self._sets.get(name)
         if found is None or not found.users:
             return
@@ -120,7 +124,8 @@ class Mounts:
         await self.evict()
 
     async def evict(self) -> None:
-        """Remove unused sets, the longest unused first, while all together are over the limit."""
+        """Remove unused sets, the longest unused first, while all together are over the limit; which cannot be, the
+        next time."""
         total = sum(known.size_bytes for known in self._sets.values())
         doomed = []
         for known in list(self._sets.values()):
@@ -128,10 +133,11 @@ class Mounts:
                 break
             if not known.users:
                 del self._sets[known.name]
-                doomed.append(known.name)
+                doomed.append(known)
                 total -= known.size_bytes
         if doomed:
-            await asyncio.get_running_loop().run_in_executor(self._executor, self._remove, doomed)
+            for known in await asyncio.get_running_loop().run_in_executor(self._executor, self._remove, doomed):
+                self._sets.setdefault(known.name, known)
 
     def _touch(self, used: MountSet) -> None:
         self._sets[used.name] = self._sets.pop(used.name, used)
@@ -193,15 +199,27 @@ class Mounts:
             _link(self._file_path(file), root / path)
         return sum(file.size_bytes for file in files.values()) + 4_096 * (len(files) + len(made))
 
-    def _remove(self, names: Sequence[str]) -> None:
-        for name in names:
+    def _remove(self, doomed: Sequence[MountSet]) -> list[MountSet]:
+        """Returns those that are there still."""
+        left = []
+        for known in doomed:
             grave = self._top / "new" / secrets.token_hex(8)
-            os.rename(self._top / "sets" / name, grave)
-            remove_tree(str(grave))
+            try:
+                os.rename(self._top / "sets" / known.name, grave)
+            except OSError as error:
+                _log.warning("cannot remove files that nobody uses: %s", error)
+                left += [known] if os.path.isdir(known.path) else []
+                continue
+            try:
+                remove_tree(str(grave))
+            except RuntimeFailure as error:
+                _log.warning("cannot remove files that nobody uses: %s; the next agent tries again", error)
         # A file in no set has one name left. One whose first set is being made just now is fetched again.
-        for path in (self._top / "files").iterdir():
-            if path.stat().st_nlink == 1:
-                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            for path in (self._top / "files").iterdir():
+                if path.stat().st_nlink == 1:
+                    path.unlink(missing_ok=True)
+        return left
 
     def _file_path(self, file: MountFile) -> Path:
         return self._top / "files" / _file_name(file)

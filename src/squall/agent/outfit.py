@@ -7,9 +7,10 @@ start failed half-way, the container ended, or an earlier agent left it behind, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -235,42 +236,66 @@ class Outfits:
     async def give_back(self, outfit: Outfit, failure: BaseException | None = None) -> None:
         """Remove what the runtime has of the container, and take everything back.
 
+        Raises nothing: what cannot be taken back is logged, and the rest is all the same.
+
         Args:
             failure: of the attempt to make something of it.
         """
         services = self._services
         await self._close_socket(outfit)
-        try:
+        is_removed = False
+        with _logged(outfit, "what the runtime has"):
             await services.runtime.remove(outfit.runtime_id)
-        except RuntimeFailure as error:
+            is_removed = True
+        if not is_removed:
             # Without this nothing else may be taken away from it; the next agent's sweep tries again.
-            _log.error("%s: %s", outfit.runtime_id, error)
             return
-        slot = services.network.slot_of(outfit.runtime_id)
+        with _logged(outfit, "its network slot"):
+            await self._give_back_slot(outfit, failure)
+        with _logged(outfit, "its directory"):
+            services.grave.bury(outfit.directory)
+        await self._give_back_counted(outfit)
+
+    async def _give_back_slot(self, outfit: Outfit, failure: BaseException | None) -> None:
+        network = self._services.network
+        slot = network.slot_of(outfit.runtime_id)
         if slot is not None:
             if isinstance(failure, SlotUnfit) and outfit.slot_owner is not None:
                 # So are all that were made with it: the spawner that has made them, or a part of it, is gone.
-                services.network.retire(outfit.slot_owner.id_range)
-            await services.network.release(slot, is_spoiled=isinstance(failure, FAILURES_OF_A_SLOT))
-        services.grave.bury(outfit.directory)
-        await self._give_back_counted(outfit)
+                network.retire(outfit.slot_owner.id_range)
+            await network.release(slot, is_spoiled=isinstance(failure, FAILURES_OF_A_SLOT))
 
     async def _close_socket(self, outfit: Outfit) -> None:
         self._open.discard(outfit)
         if outfit.socket is not None:
-            await outfit.socket.close()
+            with _logged(outfit, "its socket"):
+                await outfit.socket.close()
 
     async def _give_back_counted(self, outfit: Outfit) -> None:
         """What others of the function may have as well."""
         services = self._services
         if outfit.hold is not None:
-            outfit.hold.release()
+            with _logged(outfit, "its layers"):
+                outfit.hold.release()
         if outfit.has_files:
             outfit.has_files = False
-            await services.mounts.release(outfit.record.mount_set)
+            with _logged(outfit, "its files"):
+                await services.mounts.release(outfit.record.mount_set)
         if outfit.has_range:
             outfit.has_range = False
-            services.ranges.release(outfit.owner)
+            with _logged(outfit, "its id range"):
+                services.ranges.release(outfit.owner)
+
+
+@contextlib.contextmanager
+def _logged(outfit: Outfit, what: str) -> Iterator[None]:
+    """While something is given back: whatever fails of it, the rest is as well."""
+    try:
+        yield
+    except (RuntimeFailure, OSError) as error:
+        _log.error("%s: cannot give back %s: %s", outfit.runtime_id, what, error)
+    except Exception:  # noqa: BLE001 - whoever has ended is told of, whatever mistake of ours is found at it
+        _log.exception("%s: cannot give back %s", outfit.runtime_id, what)
 
 
 def _user(record: ContainerRecord) -> str:

@@ -8,7 +8,9 @@ container's ids to somebody else.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,8 @@ IDLE_OWNERS_MAX = 1_024
 # Instances on one machine begin at different places among these, so that their containers share no ids as a rule.
 _SPREAD = (_FOREIGN_IDS.start - FIRST_START) // BLOCK - BUILD_RANGES_MAX
 _JOURNAL_LINES_MAX = 20_000
+
+_log = logging.getLogger("squall.agent.ranges")
 
 
 @dataclass(slots=True)
@@ -64,7 +68,8 @@ class IdRanges:
 
     Args:
         taken: ids that are not ours to lend.
-        on_freed: told of a block that its owner has lost, before anybody else gets it.
+        on_freed: told of a block that its owner is about to lose, before anybody else gets it; one that cannot be
+            written down stays its owner's after all.
     """
 
     def __init__(
@@ -80,6 +85,8 @@ class IdRanges:
         """Owners without containers, the longest idle first."""
         self._cursor = self._first
         self._journal_lines = 0
+        self._is_cut = False
+        """The journal ends in the middle of a line."""
         self._load()
 
     def acquire(self, owner: str) -> IdRange:
@@ -87,6 +94,7 @@ class IdRanges:
 
         Raises:
             RuntimeFailure: every block is in use.
+            OSError: the disk does not take who has it.
         """
         owned = self._owned.get(owner)
         if owned is None:
@@ -96,15 +104,20 @@ class IdRanges:
         return IdRange(owned.start, BLOCK)
 
     def release(self, owner: str) -> None:
-        """One container of the owner is gone, with everything of it."""
+        """One container of the owner is gone, with everything of it. Raises nothing for a full disk."""
         owned = self._owned.get(owner)
         if owned is None or not owned.users:
             return
         owned.users -= 1
         if not owned.users:
             self._idle[owner] = None
-            while len(self._idle) > IDLE_OWNERS_MAX:
-                self._forget_oldest()
+            try:
+                while len(self._idle) > IDLE_OWNERS_MAX:
+                    self._forget_oldest()
+            except OSError as error:
+                _log.warning(
+                    "cannot write down that an id range is free: %s; its owner has it until the next time", error
+                )
 
     def _free_start(self) -> int:
         while self._cursor <= LAST_START:
@@ -133,42 +146,70 @@ class IdRanges:
         return owned
 
     def _forget_oldest(self) -> int:
+        # Each step leaves what is safe if the next one fails: what is on the disk is what the next agent goes by.
         owner = next(iter(self._idle))
-        del self._idle[owner]
-        start = self._owned.pop(owner).start
-        del self._owner_of[start]
-        self._record("-", start, owner)
+        start = self._owned[owner].start
         if self._on_freed is not None:
             self._on_freed(IdRange(start, BLOCK))
+        self._record("-", start, owner)
+        del self._idle[owner], self._owned[owner], self._owner_of[start]
         return start
 
     def _record(self, sign: str, start: int, owner: str) -> None:
         # Written before the range is used. Not forced to the disk: after a power loss no container is left to protect.
         if self._journal_lines > _JOURNAL_LINES_MAX:
             self._compact()
-        with open(self._path, "a", encoding="utf-8") as journal:
-            journal.write(f"{sign} {start} {owner}\n")
+        line = f"{sign} {start} {owner}\n".encode()
+        if self._is_cut:
+            line = b"\n" + line
+        with open(self._path, "ab", buffering=0) as journal:
+            end = journal.seek(0, os.SEEK_END)
+            try:
+                while line:
+                    line = line[journal.write(line) :]
+            except OSError:
+                self._is_cut = True
+                journal.truncate(end)
+                self._is_cut = False
+                raise
+        self._is_cut = False
         self._journal_lines += 1
 
     def _compact(self) -> None:
+        """Make the journal shorter, if the disk has room for that."""
         new = self._path.with_name(".id-ranges.new")
-        new.write_text("".join(f"+ {owned.start} {owner}\n" for owner, owned in self._owned.items()))
-        os.rename(new, self._path)
         self._journal_lines = len(self._owned)
+        try:
+            new.write_text("".join(f"+ {owned.start} {owner}\n" for owner, owned in self._owned.items()))
+            os.rename(new, self._path)
+            self._is_cut = False
+        except OSError as error:
+            _log.warning("the journal of id ranges stays long: %s", error)
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
 
     def _load(self) -> None:
-        for sign, start, owner in _read_journal(self._path):
+        text = self._path.read_text(encoding="utf-8", errors="replace") if self._path.exists() else ""
+        # A line cut short by a crash was not used yet; the next one is not to continue it.
+        self._is_cut = bool(text) and not text.endswith("\n")
+        for sign, start, owner in _lines_of(text):
             self._journal_lines += 1
+            self._lost(owner)
             if sign == "+":
+                # Whoever was given it last has it, if it was not written down that another had lost it.
+                self._lost(self._owner_of.get(start, ""))
                 self._owned[owner] = _Owned(start)
                 self._owner_of[start] = owner
                 self._cursor = max(self._first, start + BLOCK)
-            elif self._owned.pop(owner, None) is not None:
-                self._owner_of.pop(start, None)
         # Nobody has containers yet: adoption acquires for those that do before anything new starts.
         self._idle = dict.fromkeys(self._owned)
         if self._journal_lines > len(self._owned):
             self._compact()
+
+    def _lost(self, owner: str) -> None:
+        owned = self._owned.pop(owner, None)
+        if owned is not None:
+            del self._owner_of[owned.start]
 
 
 def _first_start(data_dir: Path) -> int:
@@ -176,15 +217,8 @@ def _first_start(data_dir: Path) -> int:
     return FIRST_START + int.from_bytes(digest[:4], "big") % _SPREAD * BLOCK
 
 
-def _read_journal(path: Path) -> Iterator[tuple[str, int, str]]:
-    if not path.exists():
-        return
-    # A line cut short by a crash was not used yet; it is ended, so that the next one does not continue it.
-    text = path.read_text(encoding="utf-8", errors="replace")
-    if text and not text.endswith("\n"):
-        with open(path, "a", encoding="utf-8") as journal:
-            journal.write("\n")
-    for line in text.splitlines():
+def _lines_of(journal: str) -> Iterator[tuple[str, int, str]]:
+    for line in journal.splitlines():
         sign, _, rest = line.partition(" ")
         start, _, owner = rest.partition(" ")
         if sign in {"+", "-"} and start.isdigit() and owner:

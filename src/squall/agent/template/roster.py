@@ -235,6 +235,8 @@ class Roster:
     async def bury(self, template: Template) -> None:
         """What has ended: take everything back that it has."""
         if self._there.pop(template.template_id, None) is not None:
-            self._services.logs.finish(template.template_id)
-            await self._outfits.give_back(template.outfit)
-            template.gone.set()
+            try:
+                self._services.logs.finish(template.template_id)
+                await self._outfits.give_back(template.outfit)
+            finally:
+                template.gone.set()

@@ -9,6 +9,7 @@ What is held counts as used, when it is taken and when it is let go.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Iterable
@@ -51,8 +52,9 @@ class LayerHolds:
             for layer_id in layer_ids:
                 holds = self._holds[layer_id]
                 holds.discard(hold)
-                descriptor = self._descriptors[layer_id]
-                os.utime(descriptor)
+                with contextlib.suppress(OSError):
+                    # A full disk may have no room for the time; it is let go all the same.
+                    os.utime(self._descriptors[layer_id])
                 if not holds:
                     del self._holds[layer_id]
                     os.close(self._descriptors.pop(layer_id))
