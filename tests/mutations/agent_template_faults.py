@@ -228,6 +228,17 @@ AGENT_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "each-object-loaded-twice",
+        "a class with parameters that cannot be forked",
+        "each of its objects is loaded twice",
+        (Change(f"{AGENT}template/templates.py", "            verdict = self._verdict_on_others(family, key)\n", ""),),
+        {
+            f"{TEMPLATES}test_what_is_unfit_in_some_objects_of_a_class_is_not_loaded_twice_in_each": (
+                "== verdicts.ALIKE_MIN"
+            ),
+        },
+    ),
+    Mutation(
         "secrets-in-keys",
         "a function with other secrets",
         "it is forked from the template that has the old ones",

@@ -59,6 +59,16 @@ def test_what_can_be_seen_in_a_process_makes_another_key(tmp_path: Path, changes
     assert key(tmp_path, **changes) != key(tmp_path)
 
 
+def test_a_family_is_of_all_objects_of_a_class_while_their_code_is_one(tmp_path: Path) -> None:
+    def family(**changes: Any) -> str:
+        return keys(tmp_path).family(replace(START, **{"follows_id": "fu-class", **changes}), BUILT, "/l")
+
+    assert family() == family(function_id="fu-2")
+    others = ({"follows_id": "fu-2"}, {"version": 4}, {"mounts": ()}, {"resources": Resources(memory_mib=100)})
+    assert len({family(), *(family(**changes) for changes in others)}) == 5
+    assert family(follows_id="") == "", "what is held to a version has none"
+
+
 @pytest.mark.parametrize(
     "changes", [{"version": 4}, {"function_id": "fu-2"}, {"resources": Resources(cpu_milli=1_000)}], ids=str
 )

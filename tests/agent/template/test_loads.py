@@ -33,3 +33,13 @@ def test_those_heard_of_longest_ago_are_forgotten() -> None:
 
     assert loads.expected_s("fu-first") == 0.0
     assert loads.expected_s("fu-0") == 1.0
+
+
+def test_of_an_object_that_was_never_loaded_what_the_last_one_took_is_expected() -> None:
+    loads = Loads()
+    loads.note("fu-small", 2.0, "fu-class")
+    loads.not_within("fu-large", 60.0, "fu-class")
+
+    assert loads.expected_s("fu-new", "fu-class") == 60.0
+    assert loads.expected_s("fu-small", "fu-class") == 2.0
+    assert loads.expected_s("fu-new", "fu-other") == loads.expected_s("fu-new") == 0.0

@@ -13,7 +13,7 @@ import pytest
 
 from squall.agent.outfit import Outfit, Outfits
 from squall.agent.record import read_record
-from squall.agent.template import memory, pools, templates, wanted
+from squall.agent.template import memory, pools, templates, verdicts, wanted
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import Resources
 from squall.protocol.guest import ENV_TEMPLATE, ENV_TOKEN
@@ -407,6 +407,32 @@ async def test_a_verdict_that_is_dropped_is_forgotten(world: World) -> None:
         await world.server.peer.request("NodeTemplateDrop", drop, NodeTemplateDropped)
 
         assert (await snapshot(world))[1].path in ("fork", "parked")
+
+
+async def test_what_is_unfit_in_some_objects_of_a_class_is_not_loaded_twice_in_each(world: World) -> None:
+    world.report = TemplateReport(is_ready=False, cause="module watch started a thread")
+    async with node(world):
+        answers = [(await snapshot(world, function_id=f"fu-{n:08}", follows_id="fu-class"))[1] for n in range(6)]
+
+        assert [answer.cause for answer in answers] == ["module watch started a thread"] * 6
+        assert [one.env[ENV_TEMPLATE] for one in world.templates].count("function") == verdicts.ALIKE_MIN
+
+        world.report = TemplateReport(is_ready=True)
+        _, other_code = await snapshot(world, function_id="fu-00000007", follows_id="fu-class", version=2)
+        _, other_class = await snapshot(world, function_id="fu-00000008", follows_id="fu-other")
+
+        assert {other_code.path, other_class.path} <= {"fork", "parked"}
+
+
+async def test_objects_are_tried_where_another_one_of_their_class_is_fit(world: World) -> None:
+    async with node(world):
+        _, fit = await snapshot(world, function_id="fu-00000009", follows_id="fu-class")
+        assert fit.path in ("fork", "parked")
+        world.report = TemplateReport(is_ready=False, cause="a socket is open")
+        for n in range(4):
+            await snapshot(world, function_id=f"fu-{n:08}", follows_id="fu-class")
+
+        assert [one.env[ENV_TEMPLATE] for one in world.templates].count("function") == 5
 
 
 async def test_a_template_keeps_no_image_that_nobody_needs(world: World) -> None:

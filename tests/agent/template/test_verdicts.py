@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from squall.agent.template.verdicts import (
+    ALIKE_MIN,
     ATTEMPTS_MAX,
     CAUSE_CHARS_MAX,
     PAUSE_S,
@@ -89,6 +90,40 @@ def test_those_that_nobody_asks_for_any_more_are_forgotten() -> None:
     assert [one.template_id for one in gone] == ["tp-00000001"]
     assert verdicts.find("key-1", 0.0) is None
     assert verdicts.find("key-2", 0.0)
+
+
+def test_what_some_objects_of_a_class_are_unfit_for_the_others_are_but_for_one_now_and_then() -> None:
+    verdicts = Verdicts()
+    for number in range(ALIKE_MIN):
+        assert verdicts.find_alike("class", 0.0) is None
+        found_unfit(verdicts, number, "a thread")
+    found = verdicts.find_alike("class", PAUSE_S_MAX - 1.0)
+    assert found is not None
+    assert found.cause == "a thread"
+    assert verdicts.find_alike("another", 0.0) is None
+
+    assert verdicts.find_alike("class", PAUSE_S_MAX) is None
+    found_unfit(verdicts, 9, "a thread", PAUSE_S_MAX)
+    assert verdicts.find_alike("class", 2 * PAUSE_S_MAX - 1.0)
+
+    for number in (0, 1):
+        verdicts.clear(f"key-{number}", f"fu-{number}")
+    assert verdicts.find_alike("class", PAUSE_S_MAX) is None
+
+
+def test_several_causes_or_one_of_the_machine_say_nothing_of_other_objects() -> None:
+    verdicts = Verdicts()
+    for number in range(ALIKE_MIN):
+        found_unfit(verdicts, number, f"it takes {number} MiB")
+        found_unfit(verdicts, 10 + number, "no memory", is_for_good=False)
+
+    assert verdicts.find_alike("class", 0.0) is None
+
+
+def found_unfit(verdicts: Verdicts, number: int, cause: str, now: float = 0.0, *, is_for_good: bool = True) -> None:
+    template = make_template(number)
+    template.family = "class"
+    verdicts.add(template, cause, now, is_for_good=is_for_good)
 
 
 def test_what_user_code_says_is_one_line_that_ends() -> None:

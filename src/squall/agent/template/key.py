@@ -67,6 +67,12 @@ class TemplateKeys:
         except OSError as error:
             _log.warning("cannot write %s: %s; the next agent makes templates anew", self._path, error)
 
+    def family(self, request: ContainerStart, image: BuiltImage, library_dir: str) -> str:
+        """The key of all that a function template may be made for whose code is this and that are variants of one
+        function: what they load may differ by their parameters only. Empty for what is held to a version."""
+        of_all = replace(request, function_id=request.follows_id)
+        return self.key(FUNCTION, of_all, image, library_dir) if request.follows_id else ""
+
     def key(self, kind: str, request: ContainerStart, image: BuiltImage, library_dir: str) -> str:
         """The key of a start.
 

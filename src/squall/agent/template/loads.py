@@ -12,22 +12,29 @@ _KNOWN_MAX = 4_096
 
 
 class Loads:
-    """Seconds, by function; of more than `_KNOWN_MAX` those heard of longest ago are forgotten."""
+    """Seconds, by function; of more than `_KNOWN_MAX` those heard of longest ago are forgotten.
+
+    Of a variant that was never loaded, what another one of the same function (`follows_id`) took is expected.
+    """
 
     def __init__(self) -> None:
-        self._seconds: collections.OrderedDict[str, float] = collections.OrderedDict()
+        self._seconds: collections.OrderedDict[tuple[str, bool], float] = collections.OrderedDict()
+        """By id, and whether it is one that others follow."""
 
-    def not_within(self, function_id: str, took_s: float) -> None:
+    def not_within(self, function_id: str, took_s: float, follows_id: str = "") -> None:
         """One was not loaded in so long; how long it takes is not known by that, where it is known to be longer."""
-        self.note(function_id, max(took_s, self.expected_s(function_id)))
+        self.note(function_id, max(took_s, self.expected_s(function_id, follows_id)), follows_id)
 
-    def note(self, function_id: str, took_s: float) -> None:
+    def note(self, function_id: str, took_s: float, follows_id: str = "") -> None:
         """One was loaded."""
-        self._seconds[function_id] = took_s
-        self._seconds.move_to_end(function_id)
+        for one in ((function_id, False), (follows_id, True)):
+            if one[0]:
+                self._seconds[one] = took_s
+                self._seconds.move_to_end(one)
         while len(self._seconds) > _KNOWN_MAX:
             self._seconds.popitem(last=False)
 
-    def expected_s(self, function_id: str) -> float:
+    def expected_s(self, function_id: str, follows_id: str = "") -> float:
         """As long as the last time; 0 where nobody knows."""
-        return self._seconds.get(function_id, 0.0)
+        of_others = self._seconds.get((follows_id, True), 0.0)
+        return self._seconds.get((function_id, False), of_others)

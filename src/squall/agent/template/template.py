@@ -66,6 +66,8 @@ class Template:
     """It came from what was saved of another one of its key, to see whether it does, and is of no other use."""
     is_brought_back: bool = False
     """From the disk: it has loaded nothing."""
+    family: str = ""
+    """What it has in common with those of other variants (`TemplateKeys.family`); not known after a restart."""
     detour: str = ""
     """Why it was made anew, though it was on the disk."""
     pools_rest_until: float = 0.0

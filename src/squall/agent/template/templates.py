@@ -160,13 +160,18 @@ class Templates:
         template, verdict = self._roster.live.get(key), self._verdicts.find(key, self._monotonic())
         if request.is_plain:
             return plain.because(_DOUBTED if verdict is None else verdict.cause)
+        family = ""
+        if template is None and verdict is None:
+            family = self._keys.family(request, image, library_dir)
+            verdict = self._verdict_on_others(family, key)
         if template is None and verdict is not None:
             return await self._before_the_function(plain.because(verdict.cause), found)
         if template is None:
             template = self._begin(key, FUNCTION, request)
+            template.family = family
         self._note_start(template, request)
         has_waited = not template.settled.is_set()
-        expected_s = self._loads.expected_s(request.function_id)
+        expected_s = self._loads.expected_s(request.function_id, request.follows_id)
         if has_waited and expected_s >= SHORT_S:
             cause = f"its template is being made, and it took {expected_s:.0f} s or more to load the last time"
             return await self._before_the_function(plain.because(cause), found)
@@ -179,9 +184,18 @@ class Templates:
                 plain = replace(plain, waited="from_disk" if template.is_brought_back else "", cause=template.detour)
             return replace(plain, template=template)
         if not template.settled.is_set():
-            self._loads.not_within(request.function_id, SHORT_S)
+            self._loads.not_within(request.function_id, SHORT_S, request.follows_id)
         plain = plain.because(template.cause or _late())
         return plain if template.state != UNFIT else await self._before_the_function(plain, found)
+
+    def _verdict_on_others(self, family: str, key: str) -> Verdict | None:
+        """Why a variant that was not tried is unfit, as others of its function are: unless it was saved, or one of them
+        is ready."""
+        verdict, saved = self._verdicts.find_alike(family, self._monotonic()), self._saved.find(key)
+        if verdict is None or (saved is not None and saved.size_bytes):
+            return None
+        is_one_fit = any(one.is_ready and one.family == family for one in self._roster.live.values())
+        return None if is_one_fit else verdict
 
     async def _settled(self, template: Template, until: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -531,7 +545,8 @@ class Templates:
             self._has_reported(template, report)
         if not template.is_brought_back:
             note = self._loads.note if template.is_ready else self._loads.not_within
-            note(template.request.function_id, self._monotonic() - began)
+            request = template.request
+            note(request.function_id, self._monotonic() - began, request.follows_id)
 
     async def _bring_back(self, template: Template) -> TemplateReport | None:
         """What one says that was saved and has come back; None where it is to be made."""

@@ -3,6 +3,9 @@
 What is the fault of the code stays: the same code is as unfit the next time. What is the machine's may be over, so it
 is tried again, after pauses that grow, `ATTEMPTS_MAX` times in all. Of more than `VERDICTS_MAX` those asked about
 longest ago are forgotten.
+
+A class with parameters is as many functions as it has objects, and what speaks against one speaks against all, as a
+rule: after `ALIKE_MIN` of one cause the others are not tried, but for one each `PAUSE_S_MAX`.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ PAUSE_S, PAUSE_S_MAX = 5.0, 600.0
 """After the machine's first failure, and at most."""
 ATTEMPTS_MAX = 10
 """So often something is tried that is not well in between: with the pauses, for half an hour at least."""
+ALIKE_MIN = 3
+"""Variants of one function whose code is unfit for the same cause: it is the code, and not what they were given."""
 CAUSE_CHARS_MAX = 500
 
 
@@ -41,6 +46,10 @@ class Verdict:
     until: float
     """By the monotonic clock: when it may be tried again."""
     failure_count: int
+    family: str = ""
+    """See `TemplateKeys.family`; empty where the fault is not the code's."""
+    added_at: float = 0.0
+    """By the monotonic clock."""
 
     def told(self) -> NodeTemplate:
         """As its server is told of it."""
@@ -61,6 +70,8 @@ class Verdicts:
 
     def __init__(self) -> None:
         self._found: collections.OrderedDict[str, Verdict] = collections.OrderedDict()
+        self._alike: dict[str, dict[str, dict[str, None]]] = {}
+        """By family and cause: keys, those added last come last."""
 
     def __iter__(self) -> Iterator[Verdict]:
         """Those asked about last come last."""
@@ -74,6 +85,27 @@ class Verdicts:
         self._found.move_to_end(key)
         return verdict if now < verdict.until else None
 
+    def find_alike(self, family: str, now: float) -> Verdict | None:
+        """The one that others of the family have, if it holds for those that nobody has tried."""
+        for keys in self._alike.get(family, {}).values():
+            last = self._found[next(reversed(keys))]
+            if len(keys) >= ALIKE_MIN and now < last.added_at + PAUSE_S_MAX:
+                for key in keys:
+                    self._found.move_to_end(key)
+                return last
+        return None
+
+    def _forget(self, key: str) -> Verdict | None:
+        verdict = self._found.pop(key, None)
+        if verdict is not None and verdict.family:
+            causes = self._alike[verdict.family]
+            del causes[verdict.cause][key]
+            if not causes[verdict.cause]:
+                del causes[verdict.cause]
+            if not causes:
+                del self._alike[verdict.family]
+        return verdict
+
     def add(self, template: Template, cause: str, now: float, *, is_for_good: bool, function_id: str = "") -> None:
         """A template is unfit.
 
@@ -81,7 +113,8 @@ class Verdicts:
             function_id: of the only one that it is unfit for.
         """
         key = of_function(template.key, function_id) if function_id else template.key
-        before = self._found.pop(key, None)
+        before = self._forget(key)
+        family = template.family if is_for_good else ""
         failure_count = (before.failure_count if before is not None else 0) + 1
         pause_s = min(PAUSE_S_MAX, PAUSE_S * 2 ** (min(failure_count, ATTEMPTS_MAX) - 1))
         if not is_for_good and failure_count >= ATTEMPTS_MAX:
@@ -99,20 +132,24 @@ class Verdicts:
             template.made_at,
             math.inf if is_for_good else now + pause_s,
             failure_count,
+            family,
+            now,
         )
+        if family:
+            self._alike.setdefault(family, {}).setdefault(cause, {})[key] = None
         while len(self._found) > VERDICTS_MAX:
-            self._found.popitem(last=False)
+            self._forget(next(iter(self._found)))
 
     def clear(self, key: str, function_id: str) -> None:
         """A template of the key is as it should be, for this function and so for all."""
-        self._found.pop(key, None)
-        self._found.pop(of_function(key, function_id), None)
+        self._forget(key)
+        self._forget(of_function(key, function_id))
 
     def forget_if(self, is_doomed: Callable[[Verdict], bool]) -> list[Verdict]:
         """Forget those that are; returns which there were."""
         gone = [one for one in self._found.values() if is_doomed(one)]
         for one in gone:
-            del self._found[one.key]
+            self._forget(one.key)
         return gone
 
 
