@@ -148,7 +148,7 @@ DEPLOY_FAULTS = (
             ),
         ),
         {
-            f"{TESTS}test_calls_of_what_is_held_to_a_version_are_held_to_it": (
+            f"{TESTS}test_calls_of_what_is_held_to_a_version_are_held_to_it[False]": (
                 "assert [call.outputs[0].value for call in calls]"
             )
         },
@@ -166,9 +166,30 @@ DEPLOY_FAULTS = (
             ),
         ),
         {
-            f"{TESTS}test_calls_of_what_is_held_to_a_version_are_held_to_it": (
+            f"{TESTS}test_calls_of_what_is_held_to_a_version_are_held_to_it[False]": (
                 "assert stage.store._outputs[call_id][0].value"
             )
+        },
+    ),
+    Mutation(
+        "held-in-templates-not",
+        "a snap hook of a function that is held to a version",
+        "what it spawns is of the current version",
+        (
+            Change(
+                "src/squall/server/dispatch/methods.py",
+                "        return function_id if caller.held is None else await caller.held.find(function_id)\n",
+                """        inside = caller.client.container_id if caller.client is not None else ""
+        if caller.held is None or inside not in self._plane.fleet.containers:
+            return function_id
+        return await caller.held.find(function_id)
+""",
+            ),
+        ),
+        {
+            f"{TESTS}test_calls_of_what_is_held_to_a_version_are_held_to_it[True]": (
+                'stage.store._outputs[call_id][0].value == b"2"'
+            ),
         },
     ),
     Mutation(

@@ -58,7 +58,6 @@ from squall.protocol.schedule import ScheduleList, ScheduleListing
 from squall.protocol.server import ServerStatus, ServerStatusRequest, ServerStop
 from squall.server.dispatch.app import children
 from squall.server.dispatch.app.apps import FUNCTIONS_MAX, LIVE
-from squall.server.dispatch.app.held_version import HeldVersion
 from squall.server.dispatch.app.methods import deployment_methods
 from squall.server.dispatch.app.near import near
 from squall.server.dispatch.app.spec_size import check_sizes
@@ -321,10 +320,7 @@ class Methods:
 
     async def _held(self, caller: Caller, function_id: str) -> str:
         """What stands for the function in the version that the caller's container is held to, if it is."""
-        container = self._plane.fleet.containers.get(caller.client.container_id) if caller.client is not None else None
-        if container is None or not container.spec.is_pinned:
-            return function_id
-        return await HeldVersion(self._plane, container).find(function_id)
+        return function_id if caller.held is None else await caller.held.find(function_id)
 
     async def _dispatcher(self, caller: Caller, method: str, function_id: str) -> Dispatcher:
         dispatcher = await self._plane.variants.find(function_id)

@@ -121,7 +121,7 @@ class ClientService:
         method = methods.METHODS.get(request.method)
         if method is None or method.asked != methods.SERVER or method.asked_by != methods.CLIENT:
             raise PlatformError(INVALID, f"{request.method}: this server has no such method")
-        caller = Caller(self.client, self._scope_app_id, self._is_network_blocked, self._isolation)
+        caller = Caller(self.client, self._scope_app_id, self._is_network_blocked, self._isolation, self._held)
         record = request.record(method.request)
         if request.method == "BlobGet":
             return await self._read_blob(caller, record)

@@ -29,6 +29,7 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionGet, FunctionSpec
 from squall.protocol.ids import new_id
 from squall.protocol.mount import MountRef
+from squall.protocol.node import ContainerHello
 from tests.server.dispatch.deploying import deploy, deployable, keep_image, prepare, publish, roll_back
 from tests.server.doubles import Failed, FakeCall, FakeClient, FakeGuest, Stage, settle, staged
 
@@ -645,7 +646,8 @@ async def test_what_a_later_version_leaves_out_is_had_from_the_earlier_one(is_re
             await bind(stage, inner_id, 2, prepared.app_id)
 
 
-async def test_calls_of_what_is_held_to_a_version_are_held_to_it() -> None:
+@pytest.mark.parametrize("is_in_template", [False, True])
+async def test_calls_of_what_is_held_to_a_version_are_held_to_it(is_in_template: bool) -> None:
     async with staged() as stage:
         gate = stage.node.run = Gate(stage)
         prepared = await prepare(stage)
@@ -658,9 +660,14 @@ async def test_calls_of_what_is_held_to_a_version_are_held_to_it() -> None:
         await deploy_both("2")
         held_id = await bind(stage, ids.function_id(prepared.app_id, "outer"), 2)
         await deploy_both("3")
-        stage.client.call(held_id, 1)
-        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
-        inside = await FakeClient(stage.plane, stage.codec).connect_inside(stage.node.started[0].container_id)
+        inside = FakeClient(stage.plane, stage.codec)
+        if is_in_template:
+            hello = ContainerHello(new_id("tp"), "template", app_id=prepared.app_id, function_id=held_id, version=2)
+            await inside.connect_in_template(hello)
+        else:
+            stage.client.call(held_id, 1)
+            await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+            await inside.connect_inside(stage.node.started[0].container_id)
         gate.opened.set()
 
         inner_id = ids.function_id(prepared.app_id, "inner")

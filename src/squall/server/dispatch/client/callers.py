@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from squall.protocol.errors import FORBIDDEN, PlatformError
 from squall.protocol.function import NAMESPACES
 from squall.server.dispatch.client.client import Client
 from squall.server.model.store import StoredApp
+
+if TYPE_CHECKING:
+    from squall.server.dispatch.app.held_version import HeldVersion
 
 # What the SDK inside a container may ask: to use its own app and those that descend from it, and to make and change the
 # latter. Everything else is for clients outside: a container can neither look at other apps nor stop anything that was
@@ -34,6 +38,8 @@ class Caller:
     """It is in a container without a network, and must not get one by way of another."""
     isolation: str = NAMESPACES
     """Of that container, which must not get a weaker one by way of another."""
+    held: HeldVersion | None = None
+    """What is asked from within that container, or from what will be one, is turned to."""
 
     @property
     def why_no_builds(self) -> str:
