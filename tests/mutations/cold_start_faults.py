@@ -69,6 +69,22 @@ COLD_START_FAULTS = (
         },
     ),
     Mutation(
+        "template-drop-of-others",
+        "one function of several cannot be forked",
+        "with what is remembered of it the template of all others is dropped",
+        (
+            Change(
+                "src/squall/agent/template/verdicts.py",
+                'before.template_id if before is not None else new_id("tp")',
+                "template.template_id",
+            ),
+        ),
+        {
+            "tests/agent/template/test_image_templates.py::"
+            "test_what_is_remembered_of_one_function_is_dropped_alone": "template.is_ready"
+        },
+    ),
+    Mutation(
         "template-drop-silent",
         "a node does not answer",
         "templates that may be on it are taken for dropped",

@@ -14,6 +14,7 @@ from squall.agent.template.early_files import are_loaded, are_named
 from squall.agent.template.faults import EARLY_ENDS_MAX
 from squall.protocol.function import Resources
 from squall.protocol.mount import MountRef
+from squall.protocol.template import NodeTemplateDrop, NodeTemplateDropped
 from squall.runtime.contract import TemplateReport
 from squall.runtime.fake import FakeRuntime
 from tests.agent.nodes import filled, node, snapshot, specs, started, template_of, told
@@ -206,6 +207,24 @@ async def test_a_function_whose_clones_crash_is_started_plainly_and_the_others_a
         assert (await started(world, function_id=OTHER))[1].path != "plain"
         (unfit,) = [one for one in await told(world) if one.state == "unfit"]
         assert (unfit.function_id, unfit.kind) == (ONE, "image")
+
+
+async def test_what_is_remembered_of_one_function_is_dropped_alone(world: World) -> None:
+    async with node(world) as agent:
+        await has_template(world)
+        await started(world, function_id=OTHER)
+        template = template_of(world)
+        agent.templates._roster.unfit_for(template, ONE, "its clones crash")
+        assert (await started(world))[1].path == "plain"
+
+        (unfit,) = [one for one in await told(world) if one.state == "unfit"]
+        drop = NodeTemplateDrop((unfit.template_id,))
+        dropped = await world.server.peer.request("NodeTemplateDrop", drop, NodeTemplateDropped)
+
+        assert dropped.template_ids == (unfit.template_id,)
+        assert template.is_ready
+        assert [one.state for one in await told(world)] == ["ready"]
+        assert (await started(world))[1].path != "plain"
 
 
 async def test_a_function_that_is_gone_takes_what_is_remembered_of_it_alone(world: World) -> None:

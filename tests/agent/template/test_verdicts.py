@@ -68,7 +68,14 @@ def test_one_of_a_function_is_not_of_the_others() -> None:
     verdicts.add(make_template(), "it crashes", 0.0, is_for_good=False, function_id="fu-2")
 
     assert verdicts.find("key-1", 0.0) is None
-    assert verdicts.find(of_function("key-1", "fu-2"), 0.0)
+    found = verdicts.find(of_function("key-1", "fu-2"), 0.0)
+    assert found is not None
+    assert found.template_id != make_template().template_id
+
+    verdicts.add(make_template(), "again", 0.0, is_for_good=False, function_id="fu-2")
+    again = verdicts.find(of_function("key-1", "fu-2"), 0.0)
+    assert again is not None
+    assert (again.template_id, again.failure_count) == (found.template_id, 2)
 
 
 def test_ten_thousand_functions_are_not_all_remembered_but_those_asked_about_are() -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from squall.agent.template.template import Template
+from squall.protocol.ids import new_id
 from squall.protocol.template import UNFIT, NodeTemplate
 
 VERDICTS_MAX = 4_096
@@ -37,6 +38,7 @@ class Verdict:
 
     key: str
     template_id: str
+    """An id of its own, where it is on one of several functions: the template of the others lives on."""
     app_id: str
     function_id: str
     kind: str
@@ -116,15 +118,18 @@ class Verdicts:
         before = self._forget(key)
         family = template.family if is_for_good else ""
         failure_count = (before.failure_count if before is not None else 0) + 1
+        template_id = template.template_id
+        if function_id:
+            template_id = before.template_id if before is not None else new_id("tp")
         pause_s = min(PAUSE_S_MAX, PAUSE_S * 2 ** (min(failure_count, ATTEMPTS_MAX) - 1))
         if not is_for_good and failure_count >= ATTEMPTS_MAX:
             is_for_good = True
-            cause = printable(cause, CAUSE_CHARS_MAX - len(_GIVEN_UP) - len(template.template_id))
-            cause += _GIVEN_UP.format(failure_count, template.template_id)
+            cause = printable(cause, CAUSE_CHARS_MAX - len(_GIVEN_UP) - len(template_id))
+            cause += _GIVEN_UP.format(failure_count, template_id)
         record = template.outfit.record
         self._found[key] = Verdict(
             key,
-            template.template_id,
+            template_id,
             record.app_id,
             function_id or record.function_id,
             template.kind,
