@@ -40,9 +40,14 @@ async def snapshot(world: World, **changes: Any) -> tuple[str, ContainerStarted]
     return await started(world, is_snapshot_enabled=True, **changes)
 
 
-async def told(world: World) -> list[NodeTemplate]:
-    listing = await world.server.peer.request("NodeTemplateList", NodeTemplateList(), NodeTemplateListing)
-    return list(listing.templates)
+async def listed(world: World, function_id: str = "") -> NodeTemplateListing:
+    asked = NodeTemplateList(function_id)
+    found: NodeTemplateListing = await world.server.peer.request("NodeTemplateList", asked, NodeTemplateListing)
+    return found
+
+
+async def told(world: World, function_id: str = "") -> list[NodeTemplate]:
+    return list((await listed(world, function_id)).templates)
 
 
 def template_of(world: World) -> Any:

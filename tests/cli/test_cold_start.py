@@ -40,6 +40,7 @@ class Server:
         self.parked_counts = [2]
         """As they are found one after the other; the last one stays."""
         self.looks_at_templates = 0
+        self.looks_until_begun = 0
 
     def ask(self, method: str, record: Any, reply: Any) -> Any:
         self.asked.append((method, record))
@@ -54,12 +55,15 @@ class Server:
         return answers[method](record) if method in answers else None
 
     def ask_pages(self, method: str, record: Any, reply: Any) -> list[TemplateListing]:
-        state = self.template_states.pop(0) if self.template_states else READY
+        assert record.function_id == SUBJECT.function_id
         self.looks_at_templates += 1
+        if self.looks_until_begun:
+            self.looks_until_begun -= 1
+            return [TemplateListing((), is_one_coming=True)]
+        state = self.template_states.pop(0) if self.template_states else READY
         parked = self.parked_counts.pop(0) if len(self.parked_counts) > 1 else self.parked_counts[0]
         its = NodeTemplate("tp-1", "ap-1", "fu-2", "image", state, parked_count=parked)
-        others = TemplateInfo(NodeTemplate("tp-2", "ap-1", "fu-1", "function", MAKING), "nd-1")
-        return [TemplateListing((TemplateInfo(its, "nd-1"), others))]
+        return [TemplateListing((TemplateInfo(its, "nd-1"),))]
 
     def bound(self, record: Any) -> FunctionBound:
         return FunctionBound("fu-2")
@@ -177,7 +181,16 @@ def test_what_changes_for_ever_is_not_waited_for(server: Server, monkeypatch: py
     assert server.looks_at_templates > 1
 
 
-def test_its_own_template_is_waited_for_and_no_other(server: Server) -> None:
+def test_its_template_is_waited_for_from_before_it_is_begun(server: Server) -> None:
+    server.looks_until_begun = 2
+
     wait_for_template(SUBJECT)
 
-    assert not server.template_states
+    assert (server.looks_until_begun, server.template_states) == (0, [])
+
+
+def test_one_that_nobody_makes_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "ask_pages", lambda *asked: [TemplateListing(())])
+    monkeypatch.setattr(cold_start, "ask_pages", server.ask_pages)
+
+    wait_for_template(SUBJECT)

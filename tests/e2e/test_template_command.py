@@ -71,6 +71,22 @@ def test_a_template_is_listed_until_it_is_dropped(deployed: Installation) -> Non
     wait_until(lambda: not [one for one in templates(deployed) if one["state"] == "ready"], "it is gone", 20)
 
 
+def test_counted_starts_wait_for_the_template_of_their_own_function(
+    make_installation: Callable[[Mapping[str, str]], Installation],
+) -> None:
+    squall = make_installation({"SQUALL_START_PATH": "auto"})
+    ended = squall.command("deploy", str(PROGRAMS / "measured.py"), timeout_s=120)
+    assert ended.code == 0, ended
+    program = "import squall; squall.Function.from_name('measured.starts', 'hello').remote()"
+    assert squall.command("-c", program, executable=(sys.executable,)).code == 0
+    wait_until(lambda: [one["state"] for one in templates(squall)] == ["ready"], "another function has one", 30)
+
+    found = measured(squall, "measured.starts.in_latin")
+
+    assert found["first"]["path"] == "plain", "its variables are in no template"
+    assert {one["path"] for one in found["starts"]} <= {"fork", "parked"}
+
+
 def test_files_that_a_hook_keeps_open_are_each_containers_own(deployed: Installation) -> None:
     found = measured(deployed, "snapshots.Reading.read")
     program = "import squall; print(squall.Cls.from_name('snapshots', 'Reading')().read.remote())"

@@ -37,6 +37,19 @@ COLD_START_FAULTS = (
         {f"{BENCH}test_an_interrupted_measurement_leaves_no_container": "node.is_left"},
     ),
     Mutation(
+        "bench-before-its-template",
+        "a node is busy",
+        "starts are counted before what they are to be forked from is begun",
+        (
+            Change(
+                "src/squall/cli/cold_start.py",
+                "if is_made and not any(page.is_one_coming for page in pages):",
+                "if is_made:",
+            ),
+        ),
+        {f"{COLD_START}test_its_template_is_waited_for_from_before_it_is_begun": "server.looks_until_begun"},
+    ),
+    Mutation(
         "bench-killed",
         "a command is killed",
         "what nodes have made for it stays as long as its app",

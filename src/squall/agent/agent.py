@@ -66,7 +66,7 @@ from squall.protocol.task_set import TaskSet
 from squall.protocol.template import (
     NodeTemplateDrop,
     NodeTemplateDropped,
-    NodeTemplateListing,
+    NodeTemplateList,
     NodeTemplatesUnneeded,
 )
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
@@ -247,7 +247,7 @@ class Agent:
             await self.containers.end(asked.container_id, asked.grace_s)
             return Empty(), b""
         if request.method == "NodeTemplateList":
-            return NodeTemplateListing(self.templates.told()), b""
+            return self.templates.listing(request.record(NodeTemplateList).function_id), b""
         if request.method == "NodeTemplateDrop":
             return NodeTemplateDropped(self.templates.drop_ids(request.record(NodeTemplateDrop).template_ids)), b""
         if request.method == "NodeImageBuild":

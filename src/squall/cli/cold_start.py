@@ -39,7 +39,8 @@ IDLE_S = 2.0
 GONE_S = 60.0
 """Exit hooks have half of it."""
 LOOK_EVERY_S = 0.01
-TEMPLATE_S = 4.0
+TEMPLATE_S = 60.0
+"""So long one that is being made is waited for, at most."""
 PAUSE_S = 0.3
 """Between two starts, at least: this one has used up what was made ahead, and calls that follow each other at once are
 not what is measured. What a node makes ahead is made when it has not changed for so long."""
@@ -206,11 +207,12 @@ def settle(subject: Subject) -> None:
 
 
 def wait_for_template(subject: Subject) -> None:
-    """After a first start: give nodes the time in which one that has nothing better to do makes its template."""
+    """After a first start: wait until its node has made what the next ones are forked from, if it is about to."""
     deadline = time.monotonic() + TEMPLATE_S
     while time.monotonic() < deadline:
-        states = {one.state for one in _templates_of(subject)}
-        if states and MAKING not in states:
+        pages = _listings_of(subject)
+        is_made = not any(one.template.state == MAKING for page in pages for one in page.templates)
+        if is_made and not any(page.is_one_coming for page in pages):
             return
         time.sleep(LOOK_EVERY_S * 10)
 
@@ -226,9 +228,12 @@ def leave(subject: Subject) -> None:
 
 
 def _templates_of(subject: Subject) -> Iterator[NodeTemplate]:
-    for page in ask_pages("TemplateList", TemplateList(subject.app_id), TemplateListing):
-        # Of an image one is of no function.
-        yield from (one.template for one in page.templates if one.template.function_id in ("", subject.function_id))
+    for page in _listings_of(subject):
+        yield from (one.template for one in page.templates)
+
+
+def _listings_of(subject: Subject) -> list[TemplateListing]:
+    return list(ask_pages("TemplateList", TemplateList(function_id=subject.function_id), TemplateListing))
 
 
 def _containers_of(subject: Subject) -> Iterator[str]:

@@ -60,12 +60,18 @@ class NodeTemplate:
 class NodeTemplateList:
     """Ask a node for its templates."""
 
+    function_id: str = ""
+    """Only those that containers of this function are started from, with what is ready for these, and why there is none
+    of it."""
+
 
 @record
 class NodeTemplateListing:
     """The answer to `NodeTemplateList`, at most `NODE_TEMPLATES_MAX`."""
 
     templates: tuple[NodeTemplate, ...]
+    is_one_coming: bool = False
+    """One that the function asked for would be started from is about to be made."""
 
 
 @record
@@ -127,6 +133,8 @@ class TemplateList:
     """By name or id; empty for all."""
     environment: str | None = None
     """Of the app, or where none is named those of its apps; None is all of them."""
+    function_id: str = ""
+    """As `NodeTemplateList` has it."""
     after_node_id: str = ""
     """The last one of the page before."""
     after_template_id: str = ""
@@ -150,6 +158,8 @@ class TemplateListing:
     silent_nodes: tuple[SilentNode, ...] = ()
     is_cut: bool = False
     """There are more."""
+    is_one_coming: bool = False
+    """As `NodeTemplateListing` has it, on one of the nodes."""
 
 
 @record

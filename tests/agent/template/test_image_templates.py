@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
+from squall.agent.template import wanted
 from squall.agent.template.early_files import are_loaded, are_named
 from squall.agent.template.faults import EARLY_ENDS_MAX
 from squall.protocol.function import Resources
 from squall.protocol.mount import MountRef
-from squall.protocol.template import NodeTemplateDrop, NodeTemplateDropped
+from squall.protocol.template import NodeTemplateDrop, NodeTemplateDropped, NodeTemplateListing
 from squall.runtime.contract import TemplateReport
 from squall.runtime.fake import FakeRuntime
-from tests.agent.nodes import filled, node, snapshot, specs, started, template_of, told
+from tests.agent.nodes import filled, listed, node, snapshot, specs, started, template_of, told
 from tests.agent.parts import until
 from tests.agent.world import World
 
@@ -265,6 +266,39 @@ async def test_what_cannot_be_forked_with_its_function_is_from_the_template_of_a
 
         assert (answer.path, answer.cause) == ("fork", "a thread runs")
         assert (await started(world))[1].path != "plain"
+
+
+async def test_one_that_is_about_to_be_made_is_told_to_who_asks_about_its_function(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wanted, "SETTLE_S", 60.0)
+    async with node(world) as agent:
+        await snapshot(world, function_id="fu-00000003")
+        await started(world)
+
+        await until(lambda: agent.templates.listing(ONE).is_one_coming)
+        assert await listed(world, ONE) == NodeTemplateListing((), is_one_coming=True)
+        assert await listed(world, OTHER) == NodeTemplateListing(())
+
+
+async def test_what_a_function_is_started_from_is_told_without_that_of_others(world: World) -> None:
+    async with node(world) as agent:
+        await has_template(world)
+        await started(world)
+        await started(world)
+        await snapshot(world, function_id="fu-00000003")
+        # It is about to be started from the same one.
+        template = next(one for one in agent.templates._roster.live.values() if one.kind == "image")
+        agent.templates._wanted.started_with(OTHER, template.key)
+        await until(lambda: template.cells)
+
+        assert len(await told(world)) == 2
+        (of_one,) = await told(world, ONE)
+        (of_other,) = await told(world, OTHER)
+
+        assert of_one.template_id == of_other.template_id == template.template_id
+        assert of_one.cell_count
+        assert not of_other.cell_count
 
 
 async def test_the_server_is_told_which_functions_have_one(world: World) -> None:

@@ -45,6 +45,23 @@ async def test_one_is_made_after_the_other() -> None:
     await tasks.close()
 
 
+async def test_one_is_coming_from_when_it_is_wanted_until_it_is_made() -> None:
+    makes, tasks = Makes(), TaskSet()
+    one = Wanted(makes.make, tasks)
+    one.started_with("fu-1", "a")
+    assert not one.is_coming(one.key_of("fu-1"))
+
+    one.begin_later(Wish("a", START, START), 0.0)
+    assert one.is_coming(one.key_of("fu-1"))
+    assert not one.is_coming(one.key_of("fu-2"))
+    await until(lambda: makes.begun)
+    assert one.is_coming("a")
+    makes.may_end.set()
+
+    await until(lambda: not one.is_coming("a"))
+    await tasks.close()
+
+
 async def test_one_that_hangs_does_not_keep_the_others_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wanted, "TURN_S", 0.05)
     makes, tasks = Makes(), TaskSet()

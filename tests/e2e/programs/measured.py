@@ -18,6 +18,11 @@ def hello(name: str = "you") -> str:
     return f"hello {name}"
 
 
+@app.function(env={"GREETING": "salve"}, single_use_containers=True)
+def in_latin(name: str = "tu") -> str:
+    return f"salve {name}"
+
+
 @app.function()
 def endless() -> Iterator[int]:
     number = 0

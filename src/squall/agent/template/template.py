@@ -124,9 +124,10 @@ class Template:
         """What it occupies, with what is ready for it. Of one that is dropped: its process is gone."""
         return self.ahead_bytes + (self.memory_bytes if self.state in (MAKING, READY) else 0)
 
-    def told(self) -> NodeTemplate:
-        """As its server is told of it."""
+    def told(self, function_id: str = "") -> NodeTemplate:
+        """As its server is told of it; with a function, only what is ready for that is."""
         record = self.outfit.record
+        reserves = [reserve for name, reserve in self.reserves.items() if function_id in ("", name)]
         return NodeTemplate(
             self.template_id,
             record.app_id,
@@ -136,8 +137,8 @@ class Template:
             self.cause,
             self.total_bytes // _MIB,
             clone_count=len(self.clones),
-            parked_count=self.parked_count,
-            cell_count=self.cell_count,
+            parked_count=sum(len(reserve.parked) for reserve in reserves),
+            cell_count=sum(len(reserve.cells) for reserve in reserves),
             made_at=self.made_at,
             used_at=self.used_at,
             is_brought_back=self.is_brought_back,

@@ -51,7 +51,15 @@ from squall.protocol.function import NAMESPACES
 from squall.protocol.node import TEMPLATE_FUNCTIONS_MAX, ContainerStart
 from squall.protocol.records import replace as replace_in
 from squall.protocol.task_set import TaskSet
-from squall.protocol.template import FUNCTION, IMAGE, NODE_TEMPLATES_MAX, READY, UNFIT, NodeTemplate
+from squall.protocol.template import (
+    FUNCTION,
+    IMAGE,
+    NODE_TEMPLATES_MAX,
+    READY,
+    UNFIT,
+    NodeTemplate,
+    NodeTemplateListing,
+)
 from squall.runtime.contract import TemplateReport
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, SpawnerGone
 from squall.runtime.spec import ContainerStatus, ExitStatus
@@ -392,9 +400,18 @@ class Templates:
 
     # What the server asks
 
-    def told(self) -> tuple[NodeTemplate, ...]:
-        """All there are and those that cannot be, the ones used last where there are too many."""
-        there = [self._told(template) for template in self._roster.there.values()]
+    def listing(self, function_id: str = "") -> NodeTemplateListing:
+        """The answer to `NodeTemplateList`."""
+        is_one_coming = self._wanted.is_coming(self._wanted.key_of(function_id))
+        return NodeTemplateListing(self.told(function_id), is_one_coming)
+
+    def told(self, function_id: str = "") -> tuple[NodeTemplate, ...]:
+        """All there are and those that cannot be, the ones used last where there are too many.
+
+        Args:
+            function_id: of this function alone.
+        """
+        there = [self._told(one, function_id) for one in self._roster.there.values() if self._is_for(one, function_id)]
         known = {(one.template_id, one.function_id) for one in there}
         saved = [one.told() for one in self._saved.known() if self._is_on_disk_only(one)]
         unfit = [
@@ -403,13 +420,19 @@ class Templates:
             # What was tried again and is ready, remembers it until a container has served.
             if one.key not in self._roster.live and (one.template_id, one.function_id) not in known
         ]
-        return tuple(sorted((*there, *unfit, *saved), key=lambda one: -one.used_at)[:NODE_TEMPLATES_MAX])
+        others = [one for one in (*unfit, *saved) if function_id in ("", one.function_id)]
+        return tuple(sorted((*there, *others), key=lambda one: -one.used_at)[:NODE_TEMPLATES_MAX])
 
-    def _told(self, template: Template) -> NodeTemplate:
+    def _is_for(self, template: Template, function_id: str) -> bool:
+        """Containers of the function are started from it, or will be."""
+        if not function_id or function_id in template.users:
+            return True
+        return self._roster.is_live(template) and template.key == self._wanted.key_of(function_id)
+
+    def _told(self, template: Template, function_id: str) -> NodeTemplate:
         saved = self._saved.find(template.key) if self._roster.is_live(template) else None
-        if saved is None:
-            return template.told()
-        return replace_in(template.told(), disk_mib=saved.disk_mib, disk_cause=saved.cause)
+        found = template.told(function_id)
+        return found if saved is None else replace_in(found, disk_mib=saved.disk_mib, disk_cause=saved.cause)
 
     def _is_on_disk_only(self, saved: SavedTemplate) -> bool:
         return bool(saved.size_bytes) and saved.key not in self._roster.live

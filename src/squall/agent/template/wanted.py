@@ -37,7 +37,16 @@ class Wanted:
         self._to_begin: dict[str, Wish] = {}
         self._last_keys: collections.OrderedDict[str, str] = collections.OrderedDict()
         """What each function was started with last."""
+        self._begun: dict[str, asyncio.Future[None]] = {}
         self._turn = asyncio.Semaphore(AT_ONCE)
+
+    def key_of(self, function_id: str) -> str:
+        """What the function was started with last, or would have been; empty for none."""
+        return self._last_keys.get(function_id, "")
+
+    def is_coming(self, key: str) -> bool:
+        """One is about to be made, or being made in the background."""
+        return key in self._to_begin or key in self._begun
 
     def started_with(self, function_id: str, key: str) -> None:
         """What a function's containers are started with now; empty: with no image template any more."""
@@ -80,4 +89,6 @@ class Wanted:
         async with self._turn:
             wish = self._to_begin.pop(key, None)
             if wish is not None and not self._is_of_before(wish):
-                await asyncio.wait((self._tasks.start(self._make(wish)),), timeout=TURN_S)
+                begun = self._begun[key] = self._tasks.start(self._make(wish))
+                begun.add_done_callback(lambda _: self._begun.pop(key, None))
+                await asyncio.wait((begun,), timeout=TURN_S)

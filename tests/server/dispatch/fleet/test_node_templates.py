@@ -22,6 +22,7 @@ from squall.protocol.template import (
     NodeTemplate,
     NodeTemplateDrop,
     NodeTemplateDropped,
+    NodeTemplateList,
     NodeTemplateListing,
     NodeTemplatesUnneeded,
     TemplateDrop,
@@ -51,7 +52,9 @@ class NodeWithTemplates(FakeNode):
         if self.before is not None:
             await self.before()
         if request.method == "NodeTemplateList":
-            return NodeTemplateListing(self.templates), b""
+            function_id = request.record(NodeTemplateList).function_id
+            found = tuple(one for one in self.templates if function_id in ("", one.function_id))
+            return NodeTemplateListing(found, bool(function_id) and not found), b""
         wanted = request.record(NodeTemplateDrop).template_ids
         gone = tuple(one.template_id for one in self.templates if one.template_id in wanted)
         self.templates = tuple(one for one in self.templates if one.template_id not in gone)
@@ -127,6 +130,19 @@ async def test_those_of_one_app_or_environment_are_listed_alone() -> None:
         assert ids_of(await listed(stage, environment="staging")) == set()
         with pytest.raises(PlatformError, match="no app is called 'nobody'"):
             await listed(stage, app="nobody")
+
+
+async def test_of_one_function_it_is_told_whether_one_is_coming() -> None:
+    async with staged() as stage:
+        one, other = await stage.client.function(), await stage.client.function()
+        ours = template(one)
+        await only_node(stage, ours, template(other))
+
+        there, coming = await listed(stage, function_id=one.function_id), await listed(stage, function_id="fu-00000001")
+
+        assert (ids_of(there), there.is_one_coming) == ({ours.template_id}, False)
+        assert (ids_of(coming), coming.is_one_coming) == (set(), True)
+        assert not (await listed(stage)).is_one_coming
 
 
 async def test_many_are_listed_a_page_at_a_time() -> None:

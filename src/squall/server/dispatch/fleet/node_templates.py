@@ -57,7 +57,7 @@ class NodeTemplates:
             PlatformError: `not_found` for the app.
         """
         app_id = await self._app_id(record.app, record.environment or "") if record.app else ""
-        found, silent = await self._all()
+        found, silent, is_one_coming = await self._all(record.function_id)
         after = (record.after_node_id, record.after_template_id)
         found = [one for one in found if _key(one) > after and app_id in ("", one.template.app_id)]
         if not app_id and record.environment is not None:
@@ -65,7 +65,7 @@ class NodeTemplates:
             inside = await self._plane.environments.apps_in(record.environment, app_ids)
             found = [one for one in found if one.template.app_id in inside]
         page, is_cut = first_page(self._plane.codec, found)
-        return TemplateListing(tuple([await self._named(one) for one in page]), tuple(silent), is_cut)
+        return TemplateListing(tuple([await self._named(one) for one in page]), tuple(silent), is_cut, is_one_coming)
 
     async def drop_some(self, record: TemplateDrop) -> TemplateDropped:
         """See `TemplateDrop`.
@@ -76,7 +76,7 @@ class NodeTemplates:
         _check(record)
         app_id = await self._app_id(record.app, record.environment) if record.app else ""
         function = await self._function(app_id, record.function) if record.function else None
-        found, silent = await self._all()
+        found, silent, _ = await self._all()
         named = frozenset(record.template_ids)
         unknown = named - {one.template.template_id for one in found}
         if unknown and not silent:
@@ -159,21 +159,24 @@ class NodeTemplates:
         gone = set(done.template_ids)
         return [one for one in some if one.template.template_id in gone], None
 
-    async def _all(self) -> tuple[list[TemplateInfo], list[SilentNode]]:
-        """Those of all nodes in order, and the nodes that have not said."""
+    async def _all(self, function_id: str = "") -> tuple[list[TemplateInfo], list[SilentNode], bool]:
+        """Those of all nodes in order, the nodes that have not said, and whether one is about to be made; all of one
+        function where one is named."""
         nodes = sorted(self._plane.fleet.nodes.values(), key=lambda node: node.node_id)
-        asked = NodeTemplateList()
+        asked = NodeTemplateList(function_id)
         answers = await asyncio.gather(
             *(_ask(node, node.node_id, "NodeTemplateList", asked, NodeTemplateListing, NODE_S) for node in nodes)
         )
         found: list[TemplateInfo] = []
         silent: list[SilentNode] = []
+        is_one_coming = False
         for node, answer in zip(nodes, answers, strict=True):
             if isinstance(answer, SilentNode):
                 silent.append(answer)
             else:
                 found += [TemplateInfo(template, node.node_id) for template in answer.templates]
-        return sorted(found, key=_key), silent
+                is_one_coming |= answer.is_one_coming
+        return sorted(found, key=_key), silent, is_one_coming
 
     # Names
 
