@@ -57,7 +57,8 @@ def isolation() -> str:
 
 
 async def start_template(containers: Containers, **env: str) -> Running:
-    spec = containers.spec("python3", "-c", PROGRAM, env={**ENV, "NAME": "template", **env}, id_range=RANGE)
+    values = {**ENV, "NAME": "template", **env}
+    spec = containers.spec("python3", "-c", PROGRAM, env=values, id_range=RANGE, isolation=GVISOR)
     return await containers.start_spec(replace(spec, is_template=True))
 
 

@@ -15,11 +15,15 @@ from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import RuntimeFailure, TemplateUnfit
 from squall.runtime.network.owner import SlotOwner
-from squall.runtime.spec import Bind
+from squall.runtime.spec import GVISOR, Bind
 from tests.kernel.containers import ENV, FIRST_ID, TIMEOUT_S, Running, until
+from tests.kernel.executors import NEEDS_RUNSC
 from tests.kernel.forge import RANGE, Forge
 from tests.kernel.machine import MakePool, nft, run, settle
 from tests.kernel.spawner_books import SpawnerBooks
+from tests.kernel.test_gvisor_snapshots import ready_template as ready_template_of_sandboxes
+from tests.kernel.test_gvisor_snapshots import restored
+from tests.kernel.test_gvisor_snapshots import start_template as start_template_of_sandboxes
 
 pytestmark = [
     pytest.mark.kernel,
@@ -79,6 +83,33 @@ async def start_in_cell(forge: Forge, template: Running) -> str:
     return spec.container_id
 
 
+async def start_sandbox(forge: Forge) -> str:
+    spec = forge.containers.spec("true", id_range=RANGE, isolation=GVISOR)
+    started = await forge.runtime.start(spec)
+    Running(spec.container_id, started).close()
+    return spec.container_id
+
+
+async def start_saved(forge: Forge) -> str:
+    template = await start_template_of_sandboxes(forge.containers)
+    try:
+        report = await forge.runtime.template_report(template.container_id)
+    except RuntimeFailure:
+        await forge.runtime.remove(template.container_id)
+        raise
+    if not report.is_ready:
+        await forge.runtime.remove(template.container_id)
+        raise RuntimeFailure(report.cause)
+    return template.container_id
+
+
+async def start_restored(forge: Forge, template: Running) -> str:
+    spec = restored(forge.containers, template, "one", isolation=GVISOR)
+    started = await forge.runtime.start(spec)
+    Running(spec.container_id, started).close()
+    return spec.container_id
+
+
 @pytest.mark.parametrize("how", ["plain", "template", "clone", "cell"])
 async def test_spawner_without_descriptors_answers_and_keeps_nothing(
     forge: Forge, books: SpawnerBooks, how: str
@@ -101,6 +132,36 @@ async def test_spawner_without_descriptors_answers_and_keeps_nothing(
             except RuntimeFailure as failure:
                 failures.append(failure.message)
                 await remove_prepared(forge)
+        await books.are(before)
+        if len(failures) <= count:
+            break
+
+    assert 5 < len(failures) < DESCRIPTORS_MAX, failures[-1]
+    await made_and_gone(forge, ways[how])
+
+
+@NEEDS_RUNSC
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("how", ["sandbox", "saved", "restored"])
+async def test_spawner_without_descriptors_keeps_nothing_of_sandboxes(
+    forge: Forge, books: SpawnerBooks, how: str
+) -> None:
+    template = await ready_template_of_sandboxes(forge.containers) if how == "restored" else None
+    ways: dict[str, Callable[[], Awaitable[str]]] = {
+        "sandbox": lambda: start_sandbox(forge),
+        "saved": lambda: start_saved(forge),
+        "restored": lambda: start_restored(forge, template),  # type: ignore[arg-type]
+    }
+    await made_and_gone(forge, ways[how])
+    before = books.read()
+
+    failures: list[str] = []
+    for count in range(DESCRIPTORS_MAX):
+        with books.descriptors_left(count):
+            try:
+                await made_and_gone(forge, ways[how])
+            except RuntimeFailure as failure:
+                failures.append(failure.message)
         await books.are(before)
         if len(failures) <= count:
             break

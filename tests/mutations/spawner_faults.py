@@ -63,4 +63,17 @@ SPAWNER_FAULTS = (
         (Change("src/squall/runtime/verification.py", "if len(names) > DESCRIPTORS_MAX:", "if False:"),),
         {f"{HOSTILE}test_clone_with_more_descriptors_than_are_looked_at_is_refused": "await refused(forge, "},
     ),
+    Mutation(
+        "restore-left",
+        "a restored container that cannot be prepared",
+        "what was made for it stays",
+        (
+            Change(
+                "src/squall/runtime/gvisor/snapshots.py",
+                "            self._executor.forget(spec.container_id)\n            raise",
+                "            raise",
+            ),
+        ),
+        {f"{BOOKS}test_spawner_without_descriptors_keeps_nothing_of_sandboxes[restored]": "await books.are(before)"},
+    ),
 )

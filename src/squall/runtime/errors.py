@@ -68,6 +68,11 @@ class FeatureMissing(RuntimeFailure):
     """This machine lacks a feature the runtime needs; the message says which and how to get it."""
 
 
+def as_failure(error: Exception) -> RuntimeFailure:
+    """Anything that was raised, to be told to whoever waits for an answer."""
+    return error if isinstance(error, RuntimeFailure) else RuntimeFailure(str(error) or type(error).__name__)
+
+
 def describe_errno(operation: str, subject: str, number: int) -> str:
     """One line for a failed system call: `cannot mount overlay on /x: Invalid argument (EINVAL)`."""
     name = os_errno.errorcode.get(number, str(number))

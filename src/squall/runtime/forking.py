@@ -27,7 +27,7 @@ from squall.runtime.container import (
     receive,
     status_of_clone,
 )
-from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure
+from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, as_failure
 from squall.runtime.ground import Ground
 from squall.runtime.launch import Forked, LaunchKit, fork_cell
 from squall.runtime.plan import plan_cell
@@ -261,7 +261,7 @@ class Forking:
     def _discard(self, entry: Entry, failure: RuntimeFailure | OSError, answer: Outcome) -> None:
         """Take a clone that was not begun away; the answer comes when nothing of it is left. What is told is as it was:
         a full disk is not the template's fault."""
-        told = failure if isinstance(failure, RuntimeFailure) else RuntimeFailure(str(failure))
+        told = as_failure(failure)
         entry.failure = told
         entry.removals.append(lambda _: answer(told))
         self._ends.kill(entry)

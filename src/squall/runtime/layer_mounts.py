@@ -96,7 +96,7 @@ class LayerMounts:
                 points[layer] = mounted.point
             if trees:
                 attach(self._images_fd, trees)
-        except RuntimeFailure:
+        except BaseException:
             for identity, mounted in list(self._mounted.items()):
                 if mounted.point in trees:
                     del self._mounted[identity]

@@ -7,6 +7,7 @@ mount.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ class Places:
     def __init__(self, images_fd: int) -> None:
         self._images_fd = images_fd
         self._made: dict[str, Place] = {}
+        self._left: list[str] = []
+        """Points of those that were let go and could not be detached."""
         self._count = 0
 
     def make(self, name: str, size_bytes: int | None, owner: tuple[int, int] = (0, 0)) -> Place:
@@ -56,7 +59,7 @@ class Places:
         place = Place(f"/place-{self._count}", fd)
         try:
             attach(self._images_fd, {place.point: fd})
-        except RuntimeFailure:
+        except BaseException:
             os.close(fd)
             raise
         self._made[name] = place
@@ -75,9 +78,16 @@ class Places:
                     os.unlink(entry.path)
 
     def drop(self, name: str) -> None:
-        """Let it go, with what is in it. Idempotent."""
-        self.empty(name)
+        """Let it go, with what is in it. Idempotent. Where no descriptor is left to do it by, a later one does it."""
+        with contextlib.suppress(OSError):
+            self.empty(name)
         place = self._made.pop(name, None)
         if place is not None:
-            detach(self._images_fd, [place.point])
             os.close(place.fd)
+            self._left.append(place.point)
+        while self._left:
+            try:
+                detach(self._images_fd, self._left[-1:])
+            except (OSError, RuntimeFailure):
+                return
+            self._left.pop()

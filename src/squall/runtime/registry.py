@@ -36,6 +36,7 @@ from squall.runtime.errors import (
     FeatureMissing,
     RuntimeFailure,
     TemplateUnfit,
+    as_failure,
     describe_errno,
 )
 from squall.runtime.execs import Execs
@@ -467,7 +468,7 @@ class Registry:
             remove_scratch(entry.spec.state_dir)
         except (RuntimeFailure, OSError) as failure:
             # The record stays, so that the next sweep tries again; so does the entry, for another `remove`.
-            outcome = failure if isinstance(failure, RuntimeFailure) else RuntimeFailure(str(failure))
+            outcome = as_failure(failure)
         else:
             # A template whose first process has failed has its write ends still.
             close_descriptors(*entry.outputs, *entry.write_ends)

@@ -18,7 +18,7 @@ from squall.runtime import codec
 from squall.runtime.aside import run_aside
 from squall.runtime.container import Entry, Outcome, Reply
 from squall.runtime.contract import TemplateReport
-from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, TemplateUnfit
+from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, TemplateUnfit, as_failure
 from squall.runtime.gvisor import bundle, snapshot
 from squall.runtime.gvisor.executor import GvisorExecutor
 from squall.runtime.gvisor.program import identity_of_runsc
@@ -169,7 +169,10 @@ class Snapshots:
             self._settle(known, known.said)
             return
         known.is_saving, known.saved_by = True, identity_of_runsc()
-        self._executor.save(known.entry, partial(self._on_saved, known, round(SAVED_S / LOOK_S)))
+        try:
+            self._executor.save(known.entry, partial(self._on_saved, known, round(SAVED_S / LOOK_S)))
+        except (RuntimeFailure, OSError) as error:
+            self._unfit(known, str(error))
 
     def _on_saved(self, known: Snapshot, looks: int, outcome: Reply | RuntimeFailure) -> None:
         if self._known.get(known.entry.spec.container_id) is not known:
@@ -214,7 +217,10 @@ class Snapshots:
             if self._checks.get(container_id) is known:
                 self._end_check(known, container_id, f"restored, it had not come to itself after {CHECK_S:g} s")
 
-        self._restore(known, spec, on_started, is_check=True)
+        try:
+            self._restore(known, spec, on_started, is_check=True)
+        except (RuntimeFailure, OSError) as error:
+            self._end_check(known, container_id, str(error))
 
     def check_ended(self, container_id: str, status: ExitStatus) -> None:
         """A container that was restored for its check has ended."""
@@ -283,7 +289,6 @@ class Snapshots:
         # The kernel in the snapshot has the template's name.
         spec = replace(spec, hostname=template.hostname, argv=template.argv)
         shared = self._executor.make_shared(spec)
-        self._pending.add(spec.container_id)
 
         def make_ready() -> None:
             snapshot.copy_files(template, spec)
@@ -299,9 +304,15 @@ class Snapshots:
                 return
             try:
                 self._hands.launch(snapshot.with_directory(spec), answer)
-            except RuntimeFailure as failure:
+            except Exception as error:  # noqa: BLE001  whoever waits for it is to hear it
                 self._executor.forget(spec.container_id)
-                answer(failure)
+                answer(as_failure(error))
 
+        self._pending.add(spec.container_id)
         self._executor.restored_from[spec.container_id] = template.container_id
-        run_aside(self._poller, make_ready, on_ready)
+        try:
+            run_aside(self._poller, make_ready, on_ready)
+        except BaseException:
+            self._pending.discard(spec.container_id)
+            self._executor.forget(spec.container_id)
+            raise
