@@ -64,6 +64,13 @@ SPAWNER_FAULTS = (
         {f"{HOSTILE}test_clone_with_more_descriptors_than_are_looked_at_is_refused": "await refused(forge, "},
     ),
     Mutation(
+        "place-files",
+        "a template under gVisor that makes millions of files",
+        "each of them is deleted while all containers wait",
+        (Change("src/squall/runtime/places.py", '"nr_inodes": str(FILES_MAX)', '"nr_inodes": "0"'),),
+        {"tests/kernel/test_places.py::test_files_in_one_are_few": "pytest.raises(OSError"},
+    ),
+    Mutation(
         "restore-left",
         "a restored container that cannot be prepared",
         "what was made for it stays",

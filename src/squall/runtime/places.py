@@ -15,6 +15,10 @@ from squall.runtime import syscalls as sc
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.layer_mounts import attach, detach
 
+FILES_MAX = 64
+"""In one, directories and further names of the same file included: some five are needed, and who empties it has others
+to look after."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -50,7 +54,7 @@ class Places:
             RuntimeFailure: the kernel does not make it.
         """
         self.drop(name)
-        options = {"mode": "700", "uid": str(owner[0]), "gid": str(owner[1])}
+        options = {"mode": "700", "uid": str(owner[0]), "gid": str(owner[1]), "nr_inodes": str(FILES_MAX)}
         if size_bytes is not None:
             options["size"] = str(size_bytes)
         attributes = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
@@ -73,9 +77,9 @@ class Places:
         """Delete the files in it: who has a copy of the mount would keep their memory. Absent is no error."""
         place = self._made.get(name)
         if place is not None:
-            for entry in os.scandir(place.path):
-                if not entry.is_dir(follow_symlinks=False):
-                    os.unlink(entry.path)
+            for folder, _, files in os.walk(place.path):
+                for file in files:
+                    os.unlink(f"{folder}/{file}")
 
     def drop(self, name: str) -> None:
         """Let it go, with what is in it. Idempotent. Where no descriptor is left to do it by, a later one does it."""
