@@ -246,7 +246,7 @@ def _is_ours(name: str) -> bool:
 
 def receive(channel: socket.socket, bytes_max: int = MESSAGE_BYTES_MAX) -> tuple[bytes, list[int]]:
     """One message, with the descriptors that came along. An empty one may also mean that the other side has gone."""
-    data, descriptors, flags, _ = socket.recv_fds(channel, bytes_max, _DESCRIPTORS_MAX, socket.MSG_CMSG_CLOEXEC)
+    data, descriptors, flags, _ = socket.recv_fds(channel, bytes_max, _DESCRIPTORS_MAX)
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         for descriptor in descriptors:
             os.close(descriptor)
