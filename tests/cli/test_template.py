@@ -81,7 +81,7 @@ def test_list_says_what_there_is_and_why_one_is_none(command: Any) -> None:
 def test_list_for_programs_has_all_in_numbers(command: Any) -> None:
     told = json.loads(command(Server(), "list", "--json").stdout)
 
-    assert told[0]["memory_mib"], told[0]["shared_mib"] == (512, 480)
+    assert (told[0]["memory_mib"], told[0]["shared_mib"]) == (512, 480)
     assert told[0]["node_id"] == "nd-1"
     assert (told[1]["state"], told[1]["used_at"]) == ("unfit", None)
 

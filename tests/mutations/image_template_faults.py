@@ -135,6 +135,20 @@ IMAGE_TEMPLATE_FAULTS = (
         {f"{MEMORY}test_those_used_longest_ago_go_first_and_no_more_than_needed": "templates[4]"},
     ),
     Mutation(
+        "freed-by-name",
+        "memory that clones share with their template",
+        "templates are dropped for the memory that their clones hold, and none is free",
+        (Change(f"{TEMPLATE}memory.py", "if not template.is_held:", "if True:"),),
+        {f"{MEMORY}test_whose_clones_run_is_counted_and_stays_for_it_would_free_nothing": "[other, saved]"},
+    ),
+    Mutation(
+        "held-uncounted",
+        "memory that clones share with their template",
+        "what clones share with a template that was dropped is counted nowhere",
+        (Change(f"{TEMPLATE}template.py", "(MAKING, READY) or self.is_held", "(MAKING, READY)"),),
+        {f"{MEMORY}test_whose_clones_run_is_counted_and_stays_for_it_would_free_nothing": "== 10 * MIB"},
+    ),
+    Mutation(
         "deploy-keeps-secrets",
         "a deploy with new secrets",
         "templates that hold the old ones stay until their functions are started",

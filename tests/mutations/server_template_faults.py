@@ -37,10 +37,8 @@ SERVER_TEMPLATE_FAULTS = (
         "templates-before-containers",
         "a node runs out of memory",
         "idle containers end while templates hold memory that no call waits for",
-        (Change(f"{FLEET}fleet.py", "        if report.template_memory_mib and (", "        if False and ("),),
-        {
-            f"{NODE_TEMPLATES}test_when_memory_runs_out_templates_go_those_used_longest_ago_first": "[new.template_id]",
-        },
+        (Change(f"{FLEET}fleet.py", "        if await self.free_templates(node, wanted_mib):", "        if False:"),),
+        {f"{NODE_TEMPLATES}test_when_memory_runs_out_templates_go_before_containers": "node.asked_mib == [100]"},
     ),
     Mutation(
         "templates-for-ever",
@@ -48,9 +46,9 @@ SERVER_TEMPLATE_FAULTS = (
         "a node whose templates give nothing back is asked for them again and again, and nothing else is done",
         (
             Change(
-                f"{FLEET}fleet.py",
-                " and (was_mib is None or report.template_memory_mib < was_mib):",
-                ":",
+                f"{FLEET}node_templates.py",
+                "            return False\n        if done",
+                "            return True\n        if done",
             ),
         ),
         {f"{NODE_TEMPLATES}test_a_node_that_drops_nothing_loses_an_idle_container_instead": "living(stage) == 0"},

@@ -67,6 +67,7 @@ from squall.protocol.template import (
     NodeTemplateDrop,
     NodeTemplateDropped,
     NodeTemplateList,
+    NodeTemplatesFree,
     NodeTemplatesUnneeded,
 )
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
@@ -248,6 +249,8 @@ class Agent:
             return Empty(), b""
         if request.method == "NodeTemplateList":
             return self.templates.listing(request.record(NodeTemplateList).function_id), b""
+        if request.method == "NodeTemplatesFree":
+            return NodeTemplateDropped(self.templates.free(request.record(NodeTemplatesFree).wanted_mib)), b""
         if request.method == "NodeTemplateDrop":
             return NodeTemplateDropped(self.templates.drop_ids(request.record(NodeTemplateDrop).template_ids)), b""
         if request.method == "NodeImageBuild":

@@ -37,9 +37,9 @@ class NodeTemplate:
     cause: str = ""
     """Why it is unfit or dropped, in words for the user."""
     memory_mib: int = 0
-    """What it occupies alone: what it shares with others is counted with the first of them."""
-    shared_mib: int | None = None
-    """Of it, what its clones have, too; None where nobody has counted."""
+    """What it occupies, with what is made ahead of it; also after it was dropped, as long as clones hold that."""
+    shared_mib: int = 0
+    """Of it, what clones that run hold, too: dropping it does not free that before they end."""
     clone_count: int = 0
     """Containers that run and are forks of it."""
     parked_count: int = 0
@@ -85,8 +85,16 @@ class NodeTemplateDrop:
 
 
 @record
+class NodeTemplatesFree:
+    """To a node that is short of memory: drop templates that free about so much of it, those used longest ago first;
+    one at least, where one would free any. What of them is on the disk stays there."""
+
+    wanted_mib: int
+
+
+@record
 class NodeTemplateDropped:
-    """The answer to `NodeTemplateDrop`: those that are."""
+    """The answer to `NodeTemplateDrop` and `NodeTemplatesFree`: those that are."""
 
     template_ids: tuple[str, ...]
 

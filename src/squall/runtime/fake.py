@@ -410,7 +410,9 @@ class FakeRuntime:
             raise ContainerMissing(f"container {container_id} has ended")
         if container_id in self._machine.prepared:
             return ContainerUsage(memory_bytes=self._memory_bytes(container_id, 1), cpu_ns=0, pids=1)
-        container = self._running(container_id)
+        container = self._known(container_id)
+        if self._machine.exit_of(container) is not None:
+            raise ContainerMissing(f"container {container_id} has ended")
         execs = [self._machine.execs[name] for name in container.execs]
         count = 1 + sum(1 for running in execs if not running.ended.done())
         return ContainerUsage(memory_bytes=self._memory_bytes(container_id, count), cpu_ns=0, pids=count)

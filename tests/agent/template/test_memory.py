@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from squall.agent.template.memory import TEMPLATES_MAX, budget_bytes, surplus, total_bytes
-from squall.protocol.template import MAKING, UNFIT
+from squall.agent.template.memory import TEMPLATES_MAX, budget_bytes, freeing, surplus, total_bytes
+from squall.protocol.function import GVISOR
+from squall.protocol.records import replace
+from squall.protocol.template import DROPPED, MAKING, UNFIT
 from tests.agent.parts import make_config
 from tests.agent.template.parts import MIB, make_cell, make_template, reserve_of
 
@@ -20,7 +22,31 @@ def test_those_used_longest_ago_go_first_and_no_more_than_needed() -> None:
 
     assert surplus(templates, 50 * MIB) == []
     assert surplus(templates, 30 * MIB) == [templates[4], templates[3]]
-    assert surplus(templates, 29 * MIB, kept=templates[4]) == [templates[3], templates[2], templates[1]]
+    assert surplus(templates, 29 * MIB) == [templates[4], templates[3], templates[2]]
+
+
+def test_for_others_so_many_go_as_free_what_they_need() -> None:
+    templates = [make_template(number, used_at=-number) for number in range(5)]
+
+    assert freeing(templates, 0) == []
+    assert freeing(templates, 1) == [templates[4]]
+    assert freeing(templates, 20 * MIB, kept=templates[4]) == [templates[3], templates[2]]
+    assert len(freeing(templates, 60 * MIB)) == 5
+
+
+def test_whose_clones_run_is_counted_and_stays_for_it_would_free_nothing() -> None:
+    held, other, saved = (make_template(number, used_at=number) for number in range(3))
+    held.clones, saved.clones = {"ru-1"}, {"ru-2"}
+    saved.request = replace(saved.request, isolation=GVISOR)  # those restored from it have all of it to themselves
+
+    assert surplus([held, other, saved], 5 * MIB) == [other, saved]
+    assert freeing([held, other, saved], 30 * MIB) == [other, saved]
+
+    held.state = saved.state = DROPPED
+    assert total_bytes([held, saved]) == 10 * MIB
+    assert (held.told().memory_mib, held.told().shared_mib) == (10, 10)
+    held.clones.clear()
+    assert total_bytes([held]) == held.told().memory_mib == held.told().shared_mib == 0
 
 
 def test_what_is_made_ahead_counts_and_a_process_that_is_gone_does_not() -> None:

@@ -21,7 +21,7 @@ from squall.agent.outfit import Outfit
 from squall.agent.template import saved, saver
 from squall.agent.template.saved import SavedTemplate, SavedTemplates
 from squall.protocol.image_catalog import NodeGc, NodeImageGc
-from squall.protocol.template import NodeTemplate, NodeTemplateDrop, NodeTemplateDropped
+from squall.protocol.template import NodeTemplate, NodeTemplateDrop, NodeTemplateDropped, NodeTemplatesFree
 from squall.runtime.contract import Started, TemplateReport
 from squall.runtime.errors import RuntimeFailure, TemplateUnfit
 from squall.runtime.fake import FakeMachine, FakeRuntime
@@ -303,6 +303,20 @@ async def test_nothing_is_saved_where_the_disk_or_the_memory_is_short(
 
 
 # What goes
+
+
+async def test_it_stays_where_memory_is_wanted(world: World) -> None:
+    async with saving(world) as agent:
+        container_id, _ = await snapshot(world)
+        place = await kept(world)
+        await world.end(container_id)
+
+        freed = await world.server.peer.request("NodeTemplatesFree", NodeTemplatesFree(1), NodeTemplateDropped)
+
+        assert len(freed.template_ids) == 1
+        await until(lambda: not agent.templates._roster.there)
+        assert on_disk(world) == [place]
+        assert (await snapshot(world))[1].phase_ms.keys() >= {"from_disk"}
 
 
 @pytest.mark.parametrize("how", ["id", "app", "function", "image", "version", "without"])

@@ -22,6 +22,7 @@ from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.protocol.template import (
     NodeTemplateDrop,
     NodeTemplateDropped,
+    NodeTemplatesFree,
 )
 from squall.runtime.contract import TemplateReport
 from squall.runtime.errors import SpawnerGone
@@ -312,15 +313,19 @@ async def test_a_template_larger_than_all_may_be_is_not_made_again_and_again(wor
 
 async def test_templates_make_room_for_what_a_container_reserves(world: World) -> None:
     async with node(world, memory_mib=1_000) as agent:
-        await snapshot(world)
+        container_id, _ = await snapshot(world)
         await snapshot(world, function_id="fu-00000002", resources=Resources(memory_mib=500))
+        await world.end(container_id)
         assert len(agent.templates._roster.live) == 2
 
         world.now += 1.0
         await snapshot(world, function_id="fu-00000003", resources=Resources(memory_mib=470))
 
-        # Its own stays: it is what it starts from.
-        assert [function_id for function_id, _ in agent.templates._roster._key_of] == ["fu-00000003"]
+        # Its own stays: it is what it starts from. So does the one whose clone runs and would have all of it.
+        assert sorted(function_id for function_id, _ in agent.templates._roster._key_of) == [
+            "fu-00000002",
+            "fu-00000003",
+        ]
 
 
 async def test_memory_of_templates_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,11 +393,47 @@ async def test_templates_are_listed_and_dropped(world: World) -> None:
 
         assert dropped.template_ids == (one.template_id,)
         await until(lambda: not world.machine.prepared)
-        assert [again.state for again in await told(world)] == ["dropped"]
+        (again,) = await told(world)
+        assert (again.state, again.memory_mib, again.shared_mib) == ("dropped", 20, 20)
+        assert agent.templates.memory_bytes() == 20 * 2**20, "the clone has it"
         assert agent.containers.is_running(container_id)
         await world.end(container_id)
         await until(lambda: not agent.templates._roster.there)
         assert not await told(world)
+        assert agent.templates.memory_bytes() == 0
+
+
+async def test_what_clones_hold_of_a_dropped_template_is_measured_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pools, "UPKEEP_S", 0.02)
+    async with node(world) as agent:
+        await snapshot(world)
+        template = template_of(world)
+        agent.templates.drop_of("ap-00000001")
+
+        world.machine.memory_bytes[template.template_id] = 15 * 2**20
+
+        await until(lambda: agent.templates.memory_bytes() == 15 * 2**20)
+
+
+async def test_a_node_short_of_memory_drops_what_frees_some_and_keeps_the_rest(world: World) -> None:
+    async with node(world) as agent:
+        container_id, _ = await snapshot(world)
+        world.now += 1.0
+        other_id, _ = await snapshot(world, function_id="fu-00000002")
+        await world.end(other_id)
+        other = agent.templates._roster.find_of("fu-00000002", "function")
+        assert other is not None
+
+        freed = [
+            await world.server.peer.request("NodeTemplatesFree", NodeTemplatesFree(100), NodeTemplateDropped)
+            for _ in range(2)
+        ]
+
+        assert [one.template_ids for one in freed] == [(other.template_id,), ()]
+        assert other.cause == "its node was short of memory"
+        assert agent.containers.is_running(container_id)
 
 
 async def test_a_verdict_that_is_dropped_is_forgotten(world: World) -> None:

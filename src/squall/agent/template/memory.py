@@ -25,18 +25,29 @@ def total_bytes(templates: Iterable[Template]) -> int:
     return sum(template.total_bytes for template in templates)
 
 
-def surplus(templates: Iterable[Template], bytes_max: int, kept: Template | None = None) -> list[Template]:
-    """Which are to go so that the rest is within `bytes_max` and `TEMPLATES_MAX`: those used longest ago first.
+def surplus(templates: Iterable[Template], bytes_max: int) -> list[Template]:
+    """Which are to go so that the rest of those that are ready is within `bytes_max` and `TEMPLATES_MAX`."""
+    ready = [template for template in templates if template.is_ready]
+    return _used_longest_ago(ready, total_bytes(ready) - bytes_max, len(ready) - TEMPLATES_MAX)
 
-    One that is being made stays: somebody waits for it, and nobody knows yet what it will occupy.
+
+def freeing(templates: Iterable[Template], wanted_bytes: int, kept: Template | None = None) -> list[Template]:
+    """Which are to go so that about so much more is free."""
+    return _used_longest_ago((one for one in templates if one.is_ready and one is not kept), wanted_bytes, 0)
+
+
+def _used_longest_ago(templates: Iterable[Template], wanted_bytes: int, wanted_count: int) -> list[Template]:
+    """The first of these that are so much and so many.
+
+    One that is being made stays: somebody waits for it, and nobody knows yet what it will occupy. So does one whose
+    clones run: what they share with it would not be free, and what is started next would be slow for nothing.
     """
-    live = [template for template in templates if template.is_ready]
-    occupied_bytes, count, doomed = total_bytes(live), len(live), []
-    for template in sorted(live, key=lambda one: one.used_at):
-        if occupied_bytes <= bytes_max and count <= TEMPLATES_MAX:
+    doomed = []
+    for template in sorted(templates, key=lambda one: one.used_at):
+        if wanted_bytes <= 0 and wanted_count <= 0:
             break
-        if template is not kept:
+        if not template.is_held:
             doomed.append(template)
-            occupied_bytes -= template.total_bytes
-            count -= 1
+            wanted_bytes -= template.total_bytes
+            wanted_count -= 1
     return doomed

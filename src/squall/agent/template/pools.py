@@ -223,7 +223,7 @@ class Pools:
             if reserve.is_current and targets == _NOTHING and not (reserve.cells or reserve.parked):
                 # Nobody has started the function for long: it is not gone through after each start of others.
                 del reserve.template.reserves[reserve.request.function_id]
-        ready = [template for template in templates if template.is_ready]
+        ready = [template for template in templates if template.is_ready or template.is_held]
         first = self._measured % len(ready) if ready else 0
         self._measured = first + MEASURED_AT_ONCE
         await asyncio.gather(*(self._measure(one) for one in (ready[first:] + ready[:first])[:MEASURED_AT_ONCE]))

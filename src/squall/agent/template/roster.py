@@ -18,7 +18,7 @@ from types import MappingProxyType
 from squall.agent.config import AgentConfig
 from squall.agent.outfit import Outfit, Outfits, Services
 from squall.agent.template.cells import Cells
-from squall.agent.template.memory import budget_bytes, surplus, total_bytes
+from squall.agent.template.memory import budget_bytes, freeing, surplus, total_bytes
 from squall.agent.template.template import Template
 from squall.agent.template.user import USERS_MAX, TemplateUser
 from squall.agent.template.verdicts import Verdicts, printable
@@ -127,20 +127,27 @@ class Roster:
         return tuple(itertools.islice(dict.fromkeys(found), count_max))
 
     def memory_bytes(self) -> int:
-        """What all occupy; what clones share with them is counted here, once."""
+        """What all occupy; what clones share with them is counted here, once, also after their template has gone."""
         return total_bytes(self._there.values())
+
+    def live_bytes(self) -> int:
+        """What those that live occupy, as they are held to `budget_bytes`."""
+        return total_bytes(self._live.values())
 
     # Who is to go
 
     def keep_within(self) -> None:
         """Drop those over the budget. Nothing else is a reason while the app lives: who calls a function once an hour
         has waited for what it loads once, and is not to wait each time."""
-        self.drop_surplus(budget_bytes(self._config), None, "the memory for templates was needed for others")
+        for template in surplus(self._live.values(), budget_bytes(self._config)):
+            self.drop(template, "the memory for templates was needed for others")
 
-    def drop_surplus(self, bytes_max: int, kept: Template | None, cause: str) -> None:
-        """Drop those used longest ago, so that the rest is within `bytes_max`."""
-        for template in surplus(self._live.values(), bytes_max, kept):
+    def free(self, wanted_bytes: int, kept: Template | None, cause: str) -> tuple[str, ...]:
+        """Drop those used longest ago, so that about so much memory is free; returns which."""
+        doomed = freeing(self._live.values(), wanted_bytes, kept)
+        for template in doomed:
             self.drop(template, cause)
+        return tuple(template.template_id for template in doomed)
 
     def supersede(self, function_id: str, kind: str, key: str) -> None:
         """The function's containers are started with this key now: one of another key is no more of use to it, and

@@ -120,9 +120,15 @@ class Template:
         return self.state == READY
 
     @property
+    def is_held(self) -> bool:
+        """Containers that run share its memory: it is not free before they end, whatever becomes of the template."""
+        return bool(self.clones) and not self.is_saved
+
+    @property
     def total_bytes(self) -> int:
-        """What it occupies, with what is ready for it. Of one that is dropped: its process is gone."""
-        return self.ahead_bytes + (self.memory_bytes if self.state in (MAKING, READY) else 0)
+        """What it occupies, with what is ready for it. Of one that is dropped: what its clones hold."""
+        is_there = self.state in (MAKING, READY) or self.is_held
+        return self.ahead_bytes + (self.memory_bytes if is_there else 0)
 
     def told(self, function_id: str = "") -> NodeTemplate:
         """As its server is told of it; with a function, only what is ready for that is."""
@@ -136,6 +142,7 @@ class Template:
             self.state,
             self.cause,
             self.total_bytes // _MIB,
+            shared_mib=self.memory_bytes // _MIB if self.is_held else 0,
             clone_count=len(self.clones),
             parked_count=sum(len(reserve.parked) for reserve in reserves),
             cell_count=sum(len(reserve.cells) for reserve in reserves),

@@ -112,7 +112,7 @@ class Templates:
         self._adoption = Adoption(config, services.runtime, outfits, self._making, self._roster, self._tasks, self._ask)
         self._is_ended = False
         self._saved = SavedTemplates(config.data_dir, config.template_disk_mib * _MIB, services.grave.bury, now)
-        self._saver = Saver(config, services, outfits, self._making, self._saved, self.memory_bytes, self._pools.calm)
+        self._saver = Saver(config, services, outfits, self._making, self._saved, self._live_bytes, self._pools.calm)
         self._roster.on_unfit = self._saver.unfit
 
     def prepare(self) -> None:
@@ -122,7 +122,7 @@ class Templates:
     async def run(self) -> None:
         """Keep cells and clones ready, and memory and disk within bounds, for ever."""
         await self._saved.open()
-        await self._pools.run(lambda: tuple(self._roster.live.values()), self._keep_within)
+        await self._pools.run(lambda: tuple(self._roster.there.values()), self._keep_within)
 
     def _keep_within(self) -> None:
         self._roster.keep_within()
@@ -255,7 +255,7 @@ class Templates:
         key = wish.key
         if key in self._roster.live or self._is_ended or self._verdicts.find(key, self._monotonic()) is not None:
             return
-        is_crowded = self.memory_bytes() > budget_bytes(self._config) * 9 // 10
+        is_crowded = self._live_bytes() > budget_bytes(self._config) * 9 // 10
         if is_crowded and not self._wanted.is_insistent(key):
             # In its place another one would go, of a function that is used as much.
             return
@@ -270,8 +270,13 @@ class Templates:
     def make_room(self, wanted_mib: int, claimed_mib: int, kept: Template | None) -> None:
         """Drop templates so that a container that reserves `wanted_mib` has them, beside what others have reserved."""
         free_bytes = max(0, self._config.memory_mib - claimed_mib - wanted_mib) * _MIB
-        if wanted_mib and self.memory_bytes() > free_bytes:
-            self._roster.drop_surplus(free_bytes, kept, "the node's memory was needed for a container")
+        surplus_bytes = self.memory_bytes() - free_bytes
+        if wanted_mib and surplus_bytes > 0:
+            self._roster.free(surplus_bytes, kept, "the node's memory was needed for a container")
+
+    def free(self, wanted_mib: int) -> tuple[str, ...]:
+        """Drop templates, as the server wants to have so much memory of the node free; returns which."""
+        return self._roster.free(max(1, wanted_mib) * _MIB, None, "its node was short of memory")
 
     def _note_start(self, template: Template, request: ContainerStart) -> Reserve:
         """A container of the function is started: there will be more. What was ready for the function as it was before
@@ -509,6 +514,9 @@ class Templates:
     def memory_bytes(self) -> int:
         """What all occupy; what clones share with them is counted here, once."""
         return self._roster.memory_bytes() + self._saver.checking_bytes
+
+    def _live_bytes(self) -> int:
+        return self._roster.live_bytes() + self._saver.checking_bytes
 
     def function_ids(self) -> tuple[str, ...]:
         """Whose containers are started from what is ready, those used last first."""

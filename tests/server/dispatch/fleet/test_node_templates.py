@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from squall.protocol.app import AppStop, AppStopped
+from squall.protocol.codec import Codec
 from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionOptions, FunctionSpec
@@ -24,6 +25,7 @@ from squall.protocol.template import (
     NodeTemplateDropped,
     NodeTemplateList,
     NodeTemplateListing,
+    NodeTemplatesFree,
     NodeTemplatesUnneeded,
     TemplateDrop,
     TemplateDropped,
@@ -31,6 +33,7 @@ from squall.protocol.template import (
     TemplateList,
     TemplateListing,
 )
+from squall.server.dispatch import ControlPlane
 from squall.server.dispatch.app import variants
 from tests.server.dispatch.deploying import deployable, keep_image, prepare, publish
 from tests.server.doubles import FakeNode, Stage, settle, staged
@@ -41,7 +44,14 @@ Answer = Callable[[], Awaitable[Any]]
 class NodeWithTemplates(FakeNode):
     """An agent that has some."""
 
+    def __init__(self, plane: ControlPlane, codec: Codec) -> None:
+        super().__init__(plane, codec)
+        self.asked_mib: list[int] = []
+        """Of how much memory it was to free."""
+
     templates: tuple[NodeTemplate, ...] = ()
+    freeable: tuple[str, ...] = ()
+    """Which it drops when it is to free memory."""
     before: Answer | None = None
     """Awaited before it answers."""
 
@@ -55,7 +65,11 @@ class NodeWithTemplates(FakeNode):
             function_id = request.record(NodeTemplateList).function_id
             found = tuple(one for one in self.templates if function_id in ("", one.function_id))
             return NodeTemplateListing(found, bool(function_id) and not found), b""
-        wanted = request.record(NodeTemplateDrop).template_ids
+        if request.method == "NodeTemplatesFree":
+            self.asked_mib.append(request.record(NodeTemplatesFree).wanted_mib)
+            wanted = self.freeable
+        else:
+            wanted = request.record(NodeTemplateDrop).template_ids
         gone = tuple(one.template_id for one in self.templates if one.template_id in wanted)
         self.templates = tuple(one for one in self.templates if one.template_id not in gone)
         return NodeTemplateDropped(gone), b""
@@ -197,7 +211,7 @@ async def test_one_is_dropped_by_its_id() -> None:
         done = await dropped(stage, template_ids=(one.template_id,))
 
         assert done.templates == (TemplateInfo(one, node.node_id, "hello", "square"),)
-        assert node.templates == (other,)
+        assert [one.template_id for one in node.templates] == [other.template_id]
 
 
 async def test_those_of_a_function_are_dropped_with_its_variants() -> None:
@@ -462,42 +476,66 @@ def living(stage: Stage) -> int:
     return sum(not one.is_draining for one in stage.plane.fleet.containers.values())
 
 
-async def test_when_memory_runs_out_templates_go_those_used_longest_ago_first() -> None:
+async def test_when_memory_runs_out_templates_go_before_containers() -> None:
     async with staged() as stage:
         node = await only_node(stage)
         spec = await idle_container(stage)
-        old, older, new = (template(spec, memory_mib=100, used_at=at) for at in (20.0, 10.0, 30.0))
-        node.templates = (old, older, new)
+        some, other = template(spec, memory_mib=100), template(spec, memory_mib=100)
+        node.templates, node.freeable = (some, other), (some.template_id,)
 
-        await report(stage, node, 7_636, 300)  # 100 MiB over 92 % of 8,192
+        await report(stage, node, 7_636, 200)  # 100 MiB over 92 % of 8,192
 
-        assert [one.template_id for one in node.templates] == [new.template_id]
+        assert node.asked_mib == [100]
+        assert [one.template_id for one in node.templates] == [other.template_id]
+        assert living(stage) == 1
+
+
+async def test_each_report_is_acted_upon_once() -> None:
+    async with staged() as stage:
+        node = await only_node(stage)
+        spec = await idle_container(stage)
+        node.templates = (template(spec),)
+        node.freeable = (node.templates[0].template_id,)
+
+        await report(stage, node, 8_000, 100)
+        stage.plane.fleet.tick()
+        await settle()
+
+        assert living(stage) == 1
+
+
+async def test_what_was_being_made_when_memory_ran_out_goes_when_it_is_ready() -> None:
+    async with staged() as stage:
+        node = await only_node(stage)
+        spec = await idle_container(stage)
+        await idle_container(stage)
+        await report(stage, node, 8_000, 0)
+        assert living(stage) == 1
+
+        made = template(spec, memory_mib=2_000)
+        node.templates, node.freeable = (made,), (made.template_id,)
+        await report(stage, node, 8_000, 2_000)
+
+        assert not ids_of(await listed(stage))
         assert living(stage) == 1
 
 
 async def test_memory_that_suffices_costs_no_template() -> None:
     async with staged() as stage:
         node = await only_node(stage)
-        spec = await idle_container(stage)
-        node.templates = (template(spec, memory_mib=100),)
-
+        await idle_container(stage)
         await report(stage, node, 7_535, 100)
 
-        assert len(node.templates) == 1
+        assert not node.asked_mib
         assert living(stage) == 1
 
 
-@pytest.mark.parametrize("mib", [0, 100])
-async def test_where_templates_have_nothing_to_give_an_idle_container_ends(mib: int) -> None:
+async def test_where_templates_have_nothing_to_give_an_idle_container_ends() -> None:
     async with staged() as stage:
         node = await only_node(stage)
-        spec = await idle_container(stage)
-        node.templates = (template(spec, state="unfit"),)
+        await idle_container(stage)
 
-        # What cannot be freed the first time is not asked for again.
-        for _ in range(1 + bool(mib)):
-            assert living(stage) == 1
-            await report(stage, node, 8_000, mib)
+        await report(stage, node, 8_000, 100)
 
         assert living(stage) == 0
 
@@ -505,15 +543,12 @@ async def test_where_templates_have_nothing_to_give_an_idle_container_ends(mib: 
 async def test_a_node_that_drops_nothing_loses_an_idle_container_instead() -> None:
     async with staged() as stage:
         node = await only_node(stage)
-        spec = await idle_container(stage)
-        node.templates = (template(spec, memory_mib=100),)
+        await idle_container(stage)
 
         async def refuse() -> None:
             raise PlatformError("unavailable", "busy")
 
         node.before = refuse
-        await report(stage, node, 8_000, 100)
-        assert living(stage) == 1
         await report(stage, node, 8_000, 100)
 
         assert living(stage) == 0

@@ -61,8 +61,8 @@ class ContainerFleet:
         self.starts = Starts(self, clock=clock, config=config, tasks=tasks)
         self._scaling = Scaling(self, clock)
         self._walk = Walk(clock, self._look, at_a_time=LOOKS_MAX)
-        self.free_templates: Callable[[Node, int], Coroutine[Any, Any, None]] = _free_none
-        """Drops templates of a node that hold about so many MiB (`node_templates.py`)."""
+        self.free_templates: Callable[[Node, int], Coroutine[Any, Any, bool]] = _free_none
+        """Drops templates of a node that free about so many MiB; False where none would (`node_templates.py`)."""
 
     def changed(self, dispatcher: Dispatcher) -> None:
         """See `dispatcher.Fleet`."""
@@ -297,7 +297,7 @@ class ContainerFleet:
 
     def reported(self, node: Node, report: NodeReport) -> None:
         """How a node is."""
-        node.report = report
+        node.report, node.is_report_new = report, True
         self.starts.scheduler.templates_told(node.node_id, report.template_function_ids[:TEMPLATE_FUNCTIONS_MAX])
 
     def unneeded(self, app_id: str, function_id: str = "", functions: Mapping[str, int] | None = None) -> None:
@@ -330,21 +330,18 @@ class ContainerFleet:
         """Memory of the node runs out: templates go first, which no call waits for; then the newest idle container, the
         one that costs least to start again."""
         report = node.report
-        if report is None:
+        if report is None or not node.is_report_new:
             return
+        node.is_report_new = False  # the next one tells whether it helped
         over_mib = report.memory_used_mib - int(node.memory_mib * MEMORY_PRESSURE)
-        if over_mib < 0:
-            node.template_memory_mib = None
-            return
-        was_mib = node.template_memory_mib
-        node.template_memory_mib = report.template_memory_mib
-        if report.template_memory_mib and (was_mib is None or report.template_memory_mib < was_mib):
-            node.report = None
-            self._tasks.start(self.free_templates(node, over_mib))
+        if over_mib >= 0:
+            self._tasks.start(self._make_room(node, over_mib))
+
+    async def _make_room(self, node: Node, wanted_mib: int) -> None:
+        if await self.free_templates(node, wanted_mib):
             return
         idle = [one for one in node.containers.values() if one.is_spare]
         if idle:
-            node.report = None  # the next report tells whether it helped
             self.drain(max(idle, key=lambda one: one.created_at), "its node is short of memory")
 
     def log(self, container: Container, text: str, input_id: str = "") -> None:
@@ -353,5 +350,6 @@ class ContainerFleet:
         self._logs.append((printed_by(container.spec, entry),))
 
 
-async def _free_none(node: Node, needed_mib: int) -> None:
+async def _free_none(node: Node, wanted_mib: int) -> bool:
     """Where nobody knows of templates."""
+    return False

@@ -48,9 +48,8 @@ class Node:
         self.on_images_changed: Callable[[], None] = lambda: None
         """Called when one comes, or is gone."""
         self.report: NodeReport | None = None
-        self.template_memory_mib: int | None = None
-        """What its templates had when memory ran out at the report before; None when it did not. Where dropping some
-        does not help, something else must go."""
+        self.is_report_new = False
+        """Nothing has been done about it yet."""
         self.lost_timer: Timer | None = None
         self.line_count = 0
         """Log lines its agent has sent since its last hello."""

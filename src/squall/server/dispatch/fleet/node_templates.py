@@ -15,12 +15,11 @@ from squall.protocol.ids import is_id
 from squall.protocol.pages import first_page
 from squall.protocol.template import (
     DROPPED,
-    READY,
-    NodeTemplate,
     NodeTemplateDrop,
     NodeTemplateDropped,
     NodeTemplateList,
     NodeTemplateListing,
+    NodeTemplatesFree,
     NodeTemplatesUnneeded,
     SilentNode,
     TemplateDrop,
@@ -115,24 +114,16 @@ class NodeTemplates:
         spec = await self._plane.variants.find_spec(function_id)
         return spec is not None and is_measured(spec)
 
-    async def free(self, node: Node, needed_mib: int) -> None:
-        """Have the node drop templates that hold about so much memory, those used longest ago first; one at least."""
-        listing = await _ask(node, node.node_id, "NodeTemplateList", NodeTemplateList(), NodeTemplateListing, NODE_S)
-        if isinstance(listing, SilentNode):
-            _log.warning("node %s is short of memory and does not say what templates it has: %s", *_said(listing))
-            return
-        doomed: list[NodeTemplate] = []
-        for one in sorted(listing.templates, key=lambda one: (one.used_at, one.template_id)):
-            if one.state == READY and one.memory_mib and needed_mib >= 0:
-                doomed.append(one)
-                needed_mib -= one.memory_mib
-        if not doomed:
-            return
-        _log.info("node %s is short of memory: %d templates are dropped", node.node_id, len(doomed))
-        asked = NodeTemplateDrop(tuple(one.template_id for one in doomed))
-        done = await _ask(node, node.node_id, "NodeTemplateDrop", asked, NodeTemplateDropped, DROP_S)
+    async def free(self, node: Node, wanted_mib: int) -> bool:
+        """Have the node drop templates that free about so much memory; False where it has none that would."""
+        asked = NodeTemplatesFree(wanted_mib)
+        done = await _ask(node, node.node_id, "NodeTemplatesFree", asked, NodeTemplateDropped, DROP_S)
         if isinstance(done, SilentNode):
             _log.warning("node %s is short of memory and drops no templates: %s", *_said(done))
+            return False
+        if done.template_ids:
+            _log.info("node %s is short of memory: %d templates are dropped", node.node_id, len(done.template_ids))
+        return bool(done.template_ids)
 
     async def _is_wanted(self, one: TemplateInfo, named: Set[str], app_id: str, function: FunctionSpec | None) -> bool:
         if one.template.template_id in named:
