@@ -372,6 +372,21 @@ async def test_clones_outlive_their_template(forge: Forge) -> None:
     await forge.containers.exit(template)
 
 
+async def test_what_clones_share_with_a_template_that_has_ended_is_counted_as_long_as_they_run(forge: Forge) -> None:
+    """Whoever drops a template whose clones run has not freed what they share."""
+    template = await forge.ready("--before", "os.loaded = os.urandom(2**20) * 100")
+    clone = await forge.clone(template, "import signal; signal.pause()")
+
+    await forge.runtime.kill(template.container_id, signal.SIGTERM)
+    await until(lambda: not Path(f"/proc/{template.pid}").exists())
+
+    assert (await forge.runtime.usage(template.container_id)).memory_bytes > 100 * 2**20
+    assert (await forge.runtime.usage(clone.container_id)).memory_bytes < 50 * 2**20
+    await forge.runtime.kill(clone.container_id, signal.SIGKILL)
+    await forge.runtime.remove(clone.container_id)
+    await forge.containers.exit(template)
+
+
 async def test_removing_a_template_takes_its_clones_along(forge: Forge) -> None:
     template = await forge.ready()
     clone = await forge.clone(template, "import signal; signal.pause()")
