@@ -62,7 +62,7 @@ from squall.protocol.node import (
 )
 from squall.protocol.peer import Peer
 from squall.protocol.request import Request
-from squall.protocol.task_set import TaskSet
+from squall.protocol.task_set import TaskSet, going_on
 from squall.protocol.template import (
     NodeTemplateDrop,
     NodeTemplateDropped,
@@ -190,7 +190,7 @@ class Agent:
             self._guard,
             self._serve,
         ):
-            self._tasks.start(activity())
+            self._tasks.keep(activity)
         self._tasks.start(self._library.warm())
         self._images.put_rest()
         return self
@@ -510,17 +510,19 @@ class Agent:
             if peer is not None and self._is_welcome.is_set():
                 templates = self.templates
                 used = (len(self.containers.running()), templates.memory_bytes(), templates.function_ids())
-                peer.event("NodeReport", self._usage.report(*used))
+                with going_on("cannot say how this node is"):
+                    peer.event("NodeReport", self._usage.report(*used))
 
     async def _guard(self) -> None:
         """Keep the containers' network rules loaded, for ever."""
         while True:
             await asyncio.sleep(RULES_S)
-            try:
-                if await self._network.ensure_rules():
-                    _log.warning("somebody removed the network rules of the containers; they are loaded again")
-            except RuntimeFailure as error:
-                _log.error("%s", error)
+            with going_on("cannot look after the network rules of the containers"):
+                try:
+                    if await self._network.ensure_rules():
+                        _log.warning("somebody removed the network rules of the containers; they are loaded again")
+                except RuntimeFailure as error:
+                    _log.error("%s", error)
 
     async def _run_python(self, layers: Any, python_path: str, program: str, library_dir: str) -> bytes:
         return await run_python(

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from squall.agent.disk_use import DiskUse, deleted_use, tree_use
 from squall.protocol.function import NAMESPACES
+from squall.protocol.task_set import going_on
 
 DEFAULT_DISK_MIB = 512 * 1_024
 """What a container may write that says nothing of it (`ephemeral_disk=`)."""
@@ -187,27 +188,24 @@ class DiskWatch:
     async def run(self) -> None:
         """Watch for ever."""
         loop = asyncio.get_running_loop()
+        self._is_stopping = False
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="disk") as threads:
             try:
                 while True:
                     await asyncio.sleep(PERIOD_S)
-                    writers = self._writers()
-                    if not writers:
-                        self._watched.clear()
-                        continue
-                    try:
-                        over = await loop.run_in_executor(threads, self.look, writers)
-                    except OSError as error:
-                        _log.warning("cannot measure what containers have written: %s; trying again", error)
-                        continue
-                    except Exception:  # noqa: BLE001 - top of the watch: without it no disk limit holds any more
-                        _log.exception("cannot measure what containers have written; trying again")
-                        continue
-                    for container_id, why in over.items():
-                        _log.warning("%s is ended: %s", container_id, why)
-                        self._end(container_id, why)
+                    with going_on("cannot measure what containers have written"):
+                        await self._look_around(loop, threads)
             finally:
                 self._is_stopping = True
+
+    async def _look_around(self, loop: asyncio.AbstractEventLoop, threads: ThreadPoolExecutor) -> None:
+        writers = self._writers()
+        if not writers:
+            self._watched.clear()
+            return
+        for container_id, why in (await loop.run_in_executor(threads, self.look, writers)).items():
+            _log.warning("%s is ended: %s", container_id, why)
+            self._end(container_id, why)
 
     def look(self, writers: Sequence[Writer]) -> dict[str, str]:
         """Measure those whose time it is; returns which are to be ended, and why. Blocks."""

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
+from squall.protocol.task_set import going_on
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.removal import remove_tree
 
@@ -65,8 +66,11 @@ class Grave:
             _log.warning("still deleting %s; the next agent goes on", self._top)
 
     def _delete(self, current: str, in_place: Sequence[Path]) -> None:
-        for path in [*in_place, *(path for path in self._top.iterdir() if path.name != current)]:
+        paths = list(in_place)
+        with going_on(f"cannot see what is in {self._top}"):
+            paths += [path for path in self._top.iterdir() if path.name != current]
+        for path in paths:
             try:
                 remove_tree(str(path))
-            except RuntimeFailure as error:
-                _log.error("%s", error)
+            except (RuntimeFailure, OSError) as error:
+                _log.error("%s stays: %s", path, error)

@@ -212,7 +212,7 @@ class Mounts:
                 continue
             try:
                 remove_tree(str(grave))
-            except RuntimeFailure as error:
+            except (RuntimeFailure, OSError) as error:
                 _log.warning("cannot remove files that nobody uses: %s; the next agent tries again", error)
         # A file in no set has one name left. One whose first set is being made just now is fetched again.
         with contextlib.suppress(OSError):

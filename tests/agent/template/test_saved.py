@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
 import os
 import threading
@@ -574,3 +575,18 @@ async def test_those_that_nobody_has_used_for_a_month_go(tmp_path: Path) -> None
     now += saved.AGE_S_MAX + 1
     store.keep_within()
     assert not list(store.known())
+
+
+async def test_a_node_that_cannot_read_what_is_on_its_disk_has_templates_all_the_same(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def unreadable() -> dict[str, str]:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(saved, "machine_facts", unreadable)
+    async with saving(world) as agent:
+        _, answer = await snapshot(world)
+
+        assert answer.path == "fork"
+        await until(lambda: "cannot read which templates are on the disk: [Errno 24]" in caplog.text)
+        assert agent.templates.ready_count == 1

@@ -110,10 +110,14 @@ class SavedTemplates:
         self._is_open = False
 
     async def open(self) -> bool:
-        """Find out what there is; False where nothing can be saved. May be repeated."""
+        """Find out what there is; False where nothing can be saved, or read. May be repeated."""
         async with self._opening:
             if not self._is_open:
-                found, doomed = await asyncio.to_thread(self._read)
+                try:
+                    found, doomed = await asyncio.to_thread(self._read)
+                except OSError as error:
+                    _log.warning("cannot read which templates are on the disk: %s; trying again", error)
+                    return False
                 for one in found:
                     self._know(one)
                 for place, cause in doomed:

@@ -50,7 +50,7 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.function import NAMESPACES
 from squall.protocol.node import TEMPLATE_FUNCTIONS_MAX, ContainerStart
 from squall.protocol.records import replace as replace_in
-from squall.protocol.task_set import TaskSet
+from squall.protocol.task_set import TaskSet, going_on
 from squall.protocol.template import (
     FUNCTION,
     IMAGE,
@@ -126,7 +126,8 @@ class Templates:
 
     def _keep_within(self) -> None:
         self._roster.keep_within()
-        self._saved.keep_within(space_of(self._config.data_dir))
+        with going_on("cannot keep saved templates within bounds"):
+            self._saved.keep_within(space_of(self._config.data_dir))
 
     async def close(self) -> None:
         """Let go of them; they live on."""
@@ -371,9 +372,8 @@ class Templates:
 
     async def adopt(self, statuses: Sequence[ContainerStatus]) -> set[str]:
         """Take over an earlier agent's templates; returns what is seen to here, by the runtime's ids."""
-        with contextlib.suppress(OSError):
-            # Before the server asks what there is.
-            await self._saved.open()
+        # Before the server asks what there is.
+        await self._saved.open()
         return await self._adoption.adopt(statuses)
 
     # What they write
