@@ -314,6 +314,36 @@ AGENT_TEMPLATE_FAULTS = (
         {f"{FAULTS}test_failures_that_are_the_machines_do_not_speak_against_a_template": "spoken(world)"},
     ),
     Mutation(
+        "verdict-without-cause",
+        "forks that fail for what is in their template",
+        "that they failed is told, and not of what",
+        (
+            Change(
+                f"{AGENT}template/faults.py",
+                "self._count_unfit(template, str(error))",
+                'self._count_unfit(template, "")',
+            ),
+        ),
+        {f"{FAULTS}test_forks_that_fail_one_after_the_other_are": "its child did not join"},
+    ),
+    Mutation(
+        "unreadable-saved",
+        "a node that cannot read which templates are on its disk",
+        "it has none at all",
+        (
+            Change(
+                f"{AGENT}template/saved.py",
+                '                except OSError as error:\n                    _log.warning("cannot read',
+                '                except ZeroDivisionError as error:\n                    _log.warning("cannot read',
+            ),
+        ),
+        {
+            f"{SAVED}test_a_node_that_cannot_read_what_is_on_its_disk_has_templates_all_the_same": (
+                "raise OSError(errno.EMFILE"
+            )
+        },
+    ),
+    Mutation(
         "failures-add-up",
         "forks that fail now and then",
         "they are counted over the whole life of the template, whatever succeeds in between",

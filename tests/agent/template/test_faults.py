@@ -71,6 +71,8 @@ async def test_forks_that_fail_one_after_the_other_are(world: World) -> None:
             assert (await snapshot(world))[1].path == "plain"
 
         assert not world.agent.templates._roster.live
+        (unfit,) = [one for one in await told(world) if one.state == "unfit"]
+        assert unfit.cause.endswith("ended before they had served a call; the last: its child did not join")
 
 
 async def test_a_clone_that_has_served_speaks_for_its_template_and_may_crash(world: World) -> None:
@@ -97,6 +99,7 @@ async def test_clones_that_nobody_calls_say_nothing_and_crash_at_their_first_cal
             await end_by(world, one, signal.SIGSEGV)
 
         assert template.state == "unfit"
+        assert template.cause.endswith("the last: signal 11")
         assert (await snapshot(world))[1].path == "plain"
 
 

@@ -31,7 +31,6 @@ SILENT_S = 10.0
 LOOK_S = 1.0
 _CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
 
-_ENDED = f"{EARLY_ENDS_MAX} containers forked from it, one after the other, ended before they had served a call"
 _CRASHED = "a container forked from it crashed before it had served a call, and one that was started plainly did not"
 
 _log = logging.getLogger("squall.agent.template")
@@ -104,15 +103,15 @@ class Faults:
     def clone_ended(self, template: Template, ending: Ending) -> None:
         """A clone has ended. One that nobody waited for, and that has not spoken yet, says nothing of its template."""
         if ending.is_silent:
-            self._count_unfit(template)
+            self._count_unfit(template, "it ended without a word")
         elif ending.is_crash:
-            self._count_crash(template, ending.function_id)
+            self._count_crash(template, ending.function_id, f"signal {ending.signal}")
 
-    def _count_crash(self, template: Template, function_id: str) -> None:
+    def _count_crash(self, template: Template, function_id: str, how: str) -> None:
         count = template.crash_counts[function_id] = template.crash_counts.get(function_id, 0) + 1
         if count < EARLY_ENDS_MAX or not template.is_ready:
             return
-        self._give_up(template, function_id, _ENDED)
+        self._give_up(template, function_id, _ended(how))
 
     def _give_up(self, template: Template, function_id: str, cause: str) -> None:
         at_fault = {name for name, crashes in template.crash_counts.items() if crashes >= EARLY_ENDS_MAX}
@@ -128,14 +127,14 @@ class Faults:
         _log.warning("%s: %s", template.template_id, printable(str(error) or type(error).__name__))
         if isinstance(error, TemplateUnfit):
             # All else, a full disk or a machine that is too slow, would be so with any template.
-            self._count_unfit(template)
+            self._count_unfit(template, str(error))
         if template.is_ready:
             self._tasks.start(self._look(template))
 
-    def _count_unfit(self, template: Template) -> None:
+    def _count_unfit(self, template: Template, how: str) -> None:
         template.unfit_fork_count += 1
         if template.unfit_fork_count >= EARLY_ENDS_MAX and template.is_ready:
-            self._roster.unfit(template, _ENDED)
+            self._roster.unfit(template, _ended(how))
 
     async def _look(self, template: Template) -> None:
         """See whether it still is what it was."""
@@ -192,6 +191,13 @@ class Faults:
                 self.ended(template.template_id, None)
             for cell_id in [cell_id for cell_id in template.ahead if cell_id not in there]:
                 self._take_away(template, cell_id)
+
+
+def _ended(last: str) -> str:
+    count = EARLY_ENDS_MAX
+    return (
+        f"{count} containers forked from it, one after the other, ended before they had served a call; the last: {last}"
+    )
 
 
 def _in_words(status: ExitStatus) -> str:
