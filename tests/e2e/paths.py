@@ -43,8 +43,10 @@ DETOURS = (
     Detour("apart", RESTORE, ""),
     Detour("prints", PLAIN, _NOT_SAVED),
     Detour("faults", PLAIN, _ENTRYPOINT),
-    # It ends its containers itself: the next attempt is made in one that is no fork.
+    # Each of these ends its containers by itself: the next attempt is made in one that is no fork.
     Detour("crashing", PLAIN, _DOUBTED),
+    Detour("hostile", PLAIN, _DOUBTED),
+    Detour("retrying", PLAIN, _DOUBTED),
 )
 
 
