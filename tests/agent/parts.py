@@ -87,6 +87,8 @@ class Slots:
         self.spoiled: list[str] = []
         self.retired: list[IdRange | None] = []
         self.env = {"http_proxy": "proxy.test:3128"}
+        self.may_release = asyncio.Event()
+        self.may_release.set()
 
     async def acquire(self, container_id: str, blocked: bool = False, owner: SlotOwner | None = None) -> NetworkSlot:
         self.owners[container_id] = owner
@@ -96,6 +98,7 @@ class Slots:
         )
 
     async def release(self, slot: NetworkSlot, *, is_spoiled: bool = False) -> None:
+        await self.may_release.wait()
         self.held.pop(slot.name, None)
         if is_spoiled:
             self.spoiled.append(slot.name)

@@ -16,6 +16,17 @@ STARTED = "tests/server/dispatch/fleet/test_container_start.py::"
 
 AGENT_TEMPLATE_FAULTS = (
     Mutation(
+        "taken-down-too-soon",
+        "a server that is stopped right after a template was dropped",
+        "the template's files and network stay, and nobody takes them away",
+        (Change(f"{AGENT}containers.py", "        await self._outfits.settled()\n", ""),),
+        {
+            f"{TEMPLATES}test_a_node_is_taken_down_when_what_was_dropped_before_is_given_back": (
+                "assert not ending.done()"
+            )
+        },
+    ),
+    Mutation(
         "no-fork-ever-works",
         "every fork fails",
         "all that is to be a fork starts plainly, and works",

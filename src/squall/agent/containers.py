@@ -152,10 +152,11 @@ class Containers:
 
     async def end_all(self, grace_s: float) -> None:
         """End every container, those that are starting too, and start no more: the server, which does not know yet,
-        would put others in their place."""
+        would put others in their place. Then nothing is left of them, and of what was ending already."""
         self._is_taken_down = True
         await asyncio.gather(*(self.end(container_id, grace_s) for container_id in self._known), return_exceptions=True)
         await self._templates.end_all()
+        await self._outfits.settled()
 
     async def adopt(self) -> None:
         """Take over what an earlier agent started, and remove what it left behind. Comes before anything else."""

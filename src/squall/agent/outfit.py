@@ -142,6 +142,13 @@ class Outfits:
         self._services = services
         self._open: set[Outfit] = set()
         """Those with a socket."""
+        self._leaving_count = 0
+        self._none_leaves = asyncio.Event()
+        self._none_leaves.set()
+
+    async def settled(self) -> None:
+        """Return when nothing is on its way back."""
+        await self._none_leaves.wait()
 
     async def close(self) -> None:
         """Close all sockets. Whose they are lives on, and the next agent opens them again."""
@@ -241,6 +248,16 @@ class Outfits:
         Args:
             failure: of the attempt to make something of it.
         """
+        self._leaving_count += 1
+        self._none_leaves.clear()
+        try:
+            await self._take_away(outfit, failure)
+        finally:
+            self._leaving_count -= 1
+            if not self._leaving_count:
+                self._none_leaves.set()
+
+    async def _take_away(self, outfit: Outfit, failure: BaseException | None) -> None:
         services = self._services
         await self._close_socket(outfit)
         is_removed = False

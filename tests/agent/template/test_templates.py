@@ -489,6 +489,25 @@ async def test_a_template_keeps_no_image_that_nobody_needs(world: World) -> None
         assert not agent.templates._roster.there
 
 
+async def test_a_node_is_taken_down_when_what_was_dropped_before_is_given_back(world: World) -> None:
+    async with node(world) as agent:
+        container_id, _ = await snapshot(world)
+        template = template_of(world)
+        await world.end(container_id)
+        world.slots.may_release.clear()
+        agent.templates.drop_ids((template.template_id,))
+        await until(lambda: template.template_id not in world.machine.containers)
+
+        ending = asyncio.ensure_future(agent.end_all(0.0))
+        for _ in range(1_000):
+            await asyncio.sleep(0)
+        assert not ending.done()
+
+        world.slots.may_release.set()
+        await ending
+    assert not world.left()
+
+
 async def test_a_node_that_is_taken_down_leaves_no_template(world: World) -> None:
     async with node(world) as agent:
         await snapshot(world)
