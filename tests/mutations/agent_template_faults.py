@@ -250,6 +250,34 @@ AGENT_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "order-by-the-wall-clock",
+        "a clock that is set back",
+        "the template used last is taken for the one used longest ago",
+        (
+            Change(
+                f"{AGENT}template/templates.py",
+                "        self._now = now = OrderedTimes(now)\n",
+                "        self._now = now\n",
+            ),
+        ),
+        {
+            f"{TEMPLATES}test_a_clock_that_is_set_back_makes_no_template_the_one_used_longest_ago": (
+                '["fu-00000001", "fu-00000003"]'
+            ),
+        },
+    ),
+    Mutation(
+        "saved-in-the-future",
+        "a boot with a clock in the future",
+        "what was used then is never again the one used longest ago",
+        (Change(f"{AGENT}template/saved.py", "        if about.used_at <= latest:\n", "        if True:\n"),),
+        {
+            f"{SAVED}test_a_boot_with_a_clock_in_the_future_takes_nothing_and_the_order_of_use_stays": (
+                '["b", "a", "c"]'
+            ),
+        },
+    ),
+    Mutation(
         "secrets-in-keys",
         "a function with other secrets",
         "it is forked from the template that has the old ones",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import itertools
 import json
 import os
 import threading
@@ -20,6 +21,7 @@ from squall.agent.agent import Agent
 from squall.agent.disk import Space
 from squall.agent.outfit import Outfit
 from squall.agent.template import saved, saver
+from squall.agent.template.order import OrderedTimes
 from squall.agent.template.saved import SavedTemplate, SavedTemplates
 from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.protocol.template import NodeTemplate, NodeTemplateDrop, NodeTemplateDropped, NodeTemplatesFree
@@ -564,17 +566,26 @@ async def test_one_goes_at_a_time_where_the_disk_is_nearly_full(store: SavedTemp
     assert [one.key[0] for one in store.known()] == ["b"]
 
 
-async def test_those_that_nobody_has_used_for_a_month_go(tmp_path: Path) -> None:
-    now = 1_000.0
-    store = SavedTemplates(tmp_path, 100 * MIB, lambda place: None, lambda: now)
-    await store.open()
-    await keep(store, about("a"))
-    store.keep_within()
-    assert list(store.known())
+async def test_a_boot_with_a_clock_in_the_future_takes_nothing_and_the_order_of_use_stays(tmp_path: Path) -> None:
+    async def booted(year: int) -> SavedTemplates:
+        clock = itertools.count((year - 1970) * 366 * 24 * 3_600.0)
+        store = SavedTemplates(tmp_path, 200 * MIB, lambda place: None, OrderedTimes(lambda: next(clock)))
+        await store.open()
+        store.keep_within()
+        return store
 
-    now += saved.AGE_S_MAX + 1
-    store.keep_within()
-    assert not list(store.known())
+    store = await booted(2026)
+    for key in "abc":
+        await keep(store, about(key))
+    ahead = await booted(2036)
+    assert ahead.place("b" * 40)
+    assert ahead.place("a" * 40)
+
+    right = await booted(2027)
+    assert [one.key[0] for one in right.known()] == ["c", "b", "a"]
+    assert right.place("c" * 40)
+
+    assert [one.key[0] for one in (await booted(2028)).known()] == ["b", "a", "c"]
 
 
 async def test_a_node_that_cannot_read_what_is_on_its_disk_has_templates_all_the_same(

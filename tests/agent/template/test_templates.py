@@ -302,6 +302,20 @@ async def test_templates_used_longest_ago_go_when_all_are_too_much(world: World)
         await until(lambda: len(specs(world, "tp-")) == 3)
 
 
+@pytest.mark.usefixtures("no_pools")
+async def test_a_clock_that_is_set_back_makes_no_template_the_one_used_longest_ago(world: World) -> None:
+    async with node(world, template_memory_mib=50) as agent:
+        for function_id in ("fu-00000001", "fu-00000002"):
+            await snapshot(world, function_id=function_id)
+        world.now -= 24 * 3_600.0
+        await snapshot(world, function_id="fu-00000001")
+
+        await snapshot(world, function_id="fu-00000003")
+
+        left = [one.request.function_id for one in agent.templates._roster.live.values()]
+        assert sorted(left) == ["fu-00000001", "fu-00000003"]
+
+
 async def test_a_template_larger_than_all_may_be_is_not_made_again_and_again(world: World) -> None:
     async with node(world, template_memory_mib=10):
         answers = [(await snapshot(world))[1] for _ in range(3)]

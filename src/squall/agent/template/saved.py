@@ -24,13 +24,12 @@ from pathlib import Path
 
 from squall.agent.disk import Space
 from squall.agent.template.machine import machine_facts
+from squall.agent.template.order import STEP_S
 from squall.protocol.records import RecordError, from_wire, record, replace, to_wire
 from squall.protocol.template import FUNCTION, SAVED, NodeTemplate
 
 FAILURES_MAX = 3
 """So often is a template tried, to be saved or to be brought back, before it is given up."""
-AGE_S_MAX = 30 * 24 * 3_600.0
-"""Whose function nobody has called for so long may be gone: a node that was down was not told."""
 SAVED_MAX = 512
 _MIB = 2**20
 _ABOUT, _TEMPLATE, _NEW = "about.json", "template", ".new-"
@@ -94,7 +93,7 @@ class SavedTemplates:
     Args:
         bytes_max: what all may occupy; 0: nothing is saved.
         discard: takes directories away that nobody needs.
-        now: seconds since 1970.
+        now: seconds since 1970, in the order in which it is asked (`order.py`).
     """
 
     def __init__(self, data_dir: Path, bytes_max: int, discard: Callable[[Path], None], now: Callable[[], float]):
@@ -147,7 +146,16 @@ class SavedTemplates:
             else:
                 found.append(about)
         found.sort(key=lambda one: one.used_at)
-        return found, doomed
+        return [self._past(one, len(found) - place) for place, one in enumerate(found)], doomed
+
+    def _past(self, about: SavedTemplate, count: int) -> SavedTemplate:
+        """As one that was used before now, and with `count` others since the earliest of these: what a clock that was
+        ahead has written stays in its order, and before what is used from now on."""
+        latest = self._now() - count * STEP_S
+        if about.used_at <= latest:
+            return about
+        _set_used_at(self.top / about.key, latest)
+        return replace(about, used_at=latest)
 
     def known(self) -> Iterable[SavedTemplate]:
         """All of them, also those that are not there; those used longest ago come first."""
@@ -162,9 +170,9 @@ class SavedTemplates:
         found = self._known.get(key)
         if found is None or not found.size_bytes:
             return None
-        self._know(replace(found, used_at=self._now()))
-        with contextlib.suppress(OSError):
-            os.utime(self.top / key / _ABOUT, (self._now(), self._now()))
+        found = replace(found, used_at=self._now())
+        self._know(found)
+        _set_used_at(self.top / key, found.used_at)
         return self.top / key / _TEMPLATE
 
     def may_be_saved(self, key: str) -> bool:
@@ -265,10 +273,8 @@ class SavedTemplates:
         self.forget([other for other in self._keys_of.get(function_id, ()) if other != key])
 
     def keep_within(self, space: Space | None = None) -> None:
-        """Drop what is too much, too old, or in the way of others on a disk that is nearly full: those used longest ago
+        """Drop what is too much, or in the way of others on a disk that is nearly full: what was used longest ago goes
         first."""
-        old = self._now() - AGE_S_MAX
-        self.forget_if(lambda one: one.used_at < old)
         held = [one for one in self._known.values() if one.size_bytes]
         occupied_bytes = sum(one.size_bytes for one in held)
         is_short = space is not None and (space.is_short_of_bytes or space.is_short_of_inodes)
@@ -289,6 +295,11 @@ def _read_about(place: Path) -> SavedTemplate | None:
     except (OSError, RecordError, ValueError, RecursionError):
         return None
     return about if not about.size_bytes or (place / _TEMPLATE).is_dir() else None
+
+
+def _set_used_at(place: Path, seconds: float) -> None:
+    with contextlib.suppress(OSError):
+        os.utime(place / _ABOUT, (seconds, seconds))
 
 
 def _write_about(place: Path, about: SavedTemplate) -> None:

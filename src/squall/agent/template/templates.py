@@ -35,6 +35,7 @@ from squall.agent.template.key import TemplateKeys, of_image
 from squall.agent.template.loads import Loads
 from squall.agent.template.making import Making
 from squall.agent.template.memory import budget_bytes
+from squall.agent.template.order import OrderedTimes
 from squall.agent.template.pools import Pools
 from squall.agent.template.record import write_template_record
 from squall.agent.template.reserve import Cell, Reserve
@@ -94,7 +95,7 @@ class Templates:
         self._config = config
         self._services = services
         self._outfits = outfits
-        self._now = now
+        self._now = now = OrderedTimes(now)
         self._monotonic = monotonic
         self._keys = TemplateKeys(config.data_dir, config.guest_entry)
         self._making = Making(config, services, outfits, now)
