@@ -315,7 +315,18 @@ AGENT_TEMPLATE_FAULTS = (
         "a template that was saved with another kernel",
         "it is brought back all the same",
         (Change(f"{AGENT}template/saved.py", "if about.machine.get(one) != value", "if False"),),
-        {f"{SAVED}test_what_was_saved_with_another_kernel_or_processor_is_dropped": '"from_disk" not in'},
+        {f"{SAVED}test_what_was_saved_with_another_kernel_or_processor_is_dropped[kernel]": '"from_disk" not in'},
+    ),
+    Mutation(
+        "saved-for-more",
+        "a template that was saved where the processor can do more",
+        "it is brought back where its libraries have chosen code that the processor lacks",
+        (Change(f"{AGENT}template/machine.py", '"stepping", "flags", ', '"stepping", '),),
+        {
+            "tests/agent/template/test_machine.py::test_another_processor_is_another_one[fewer flags]": (
+                "!= hash_of(text)"
+            )
+        },
     ),
     Mutation(
         "saved-and-failing",

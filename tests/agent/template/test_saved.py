@@ -37,7 +37,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(60), pytest.mark.usefixtures
 
 MIB = 2**20
 SLOW = TemplateReport(is_ready=True, memory_bytes=20 * MIB, import_ms=2_000.0)
-MACHINE = {"kernel": "6.1", "processor": "some"}
+MACHINE = {"CRIU": "4.1", "kernel": "6.1", "processor": "some", "Squall": "0.4"}
 
 
 @pytest.fixture(autouse=True)
@@ -388,19 +388,20 @@ def _about(place: Path) -> str:
     return (place / "about.json").read_text()
 
 
+@pytest.mark.parametrize("fact", MACHINE)
 async def test_what_was_saved_with_another_kernel_or_processor_is_dropped(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fact: str
 ) -> None:
     caplog.set_level("INFO", "squall.agent")
     async with with_one_saved(world):
         pass
-    monkeypatch.setattr(saved, "machine_facts", lambda: {**MACHINE, "kernel": "6.2"})
+    monkeypatch.setattr(saved, "machine_facts", lambda: {**MACHINE, fact: "another"})
     async with saving(world) as agent:
         _, answer = await snapshot(world)
 
         assert answer.path == "fork"
         assert "from_disk" not in answer.phase_ms
-        assert "it was saved with another kernel" in caplog.text
+        assert f"it was saved with another {fact}" in caplog.text
         assert "brought back" not in _about(await kept(world))
         await agent.end_all(0.0)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from squall.protocol.version import VERSION
 from squall.runtime.criu.tool import find_tool
@@ -34,13 +34,17 @@ def machine_facts() -> Mapping[str, str] | None:
 
 
 def _processor() -> str:
-    """A hash of what the first one says it is and can."""
-    found = []
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
-        for line in file:
-            name, _, value = line.partition(":")
-            if not line.strip():
-                break
-            if name.strip() in _TOLD:
-                found.append((name.strip(), *sorted(value.split())))
+        return processor_of(file)
+
+
+def processor_of(lines: Iterable[str]) -> str:
+    """A hash of what the first processor in a `/proc/cpuinfo` says it is and can."""
+    found = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        if not line.strip():
+            break
+        if name.strip() in _TOLD:
+            found.append((name.strip(), *sorted(value.split())))
     return hashlib.blake2b(repr(found).encode(), digest_size=8).hexdigest()
