@@ -247,6 +247,21 @@ async def test_snapshot_counts_as_memory_beside_that_of_a_template_with_a_limit(
     assert report.memory_bytes > 90 * 2**20
 
 
+async def test_pages_of_zeros_take_no_room_in_a_snapshot(containers: Containers) -> None:
+    # Written to, and counted: what nobody has asked for is left out in any case.
+    make = "zeros = bytearray(1) * 200_000_000; zeros[100_000_000] = 7; open('/proc/meminfo').read()"
+    template = await start_template(containers, BEFORE=make)
+
+    report = await containers.runtime.template_report(template.container_id)
+    spec = restored(containers, template, "one")
+    count = "print(len(zeros), zeros[100_000_000], zeros.count(0))"
+    ended = await containers.finish(await containers.start_spec(replace(spec, env={**spec.env, "THEN": count})))
+
+    assert report.is_ready, report.cause
+    assert report.memory_bytes < 100_000_000
+    assert ended.stdout.splitlines()[1] == "200000000 7 199999999"
+
+
 async def test_check_ends_with_its_template(containers: Containers) -> None:
     template = await start_template(containers, AFTER="time.sleep(60)")
     check = containers.base / template.container_id / "check"

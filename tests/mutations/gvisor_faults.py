@@ -74,6 +74,13 @@ GVISOR_FAULTS = (
         {f"{SNAPSHOTS}test_what_is_in_its_memory_and_who_containers_are_is_on_no_disk": "not images_of"},
     ),
     Mutation(
+        "gvisor-zeros-saved",
+        "a template with much memory that is empty",
+        "its zeros lie in the node's memory, and are read at each start",
+        (Change(BUNDLE, ', "--exclude-committed-zero-pages"]', "]"),),
+        {f"{SNAPSHOTS}test_pages_of_zeros_take_no_room_in_a_snapshot": "report.memory_bytes < 100_000_000"},
+    ),
+    Mutation(
         "gvisor-files-not-copied",
         "a template has written files",
         "containers begin without what the kernel in their snapshot knows of",
