@@ -105,13 +105,30 @@ OBSTACLES = {
         "import select\nloop = select.epoll()",
         "an event loop is open",
     ),
-    # What torch would say with a GPU, which the tests need not have; that devices of one are open is looked for, too.
+    # What torch would say with a GPU, which the tests need not have.
     "CUDA": (
         "import sys, types\ntorch = sys.modules['torch'] = types.ModuleType('torch')\n"
         "torch.cuda = types.SimpleNamespace(is_initialized=lambda: True)",
         "CUDA is in use, which no fork can go on with",
     ),
 }
+GPU = """
+import ctypes, os
+c = ctypes.CDLL(None, use_errno=True)
+MOUNTS, USERS, BIND, RECURSIVE, SLAVE = 0x20000, 0x10000000, 0x1000, 0x4000, 0x80000
+def check(result):
+    if result:
+        raise OSError(ctypes.get_errno(), "no mounts can be made here")
+check(c.unshare(MOUNTS | (USERS if os.geteuid() else 0)))
+check(c.mount(b"none", b"/", None, RECURSIVE | SLAVE, None))
+# A device by the name of a GPU's, in a /dev of this process's own.
+top = os.fsencode(os.path.dirname(__file__)) + b"/dev"
+os.mkdir(top)
+open(top + b"/nvidia0", "w").close()
+check(c.mount(b"/dev/null", top + b"/nvidia0", None, BIND, None))
+check(c.mount(top, b"/dev", None, BIND | RECURSIVE, None))
+gpu = os.open("/dev/nvidia0", os.O_RDWR)
+"""
 HARMLESS = {
     "thread of an allocator": (
         "import ctypes\nlibc = ctypes.CDLL(None)\nident = ctypes.c_ulong()\n"
@@ -162,6 +179,19 @@ def test_what_cannot_be_forked_is_named(start: Start, name: str) -> None:
     assert list(said) == ["unfit"]
     assert re.fullmatch(f"{cause}. A copy would not have it, or not its own: {re.escape(ADVICE)}", said["unfit"])
     assert one.template.process.wait(20) == 0
+
+
+def test_device_of_a_gpu_that_is_open_is_named_without_torch(start: Start) -> None:
+    one = start(GPU + FUNCTION)
+    one.boot("run")
+
+    said = one.template.report()
+
+    if "no mounts can be made here" in said.get("failed", ""):
+        pytest.skip(said["failed"])
+    assert said == {
+        "unfit": f"CUDA is in use, which no fork can go on with. A copy would not have it, or not its own: {ADVICE}"
+    }
 
 
 @pytest.mark.parametrize("name", HARMLESS)

@@ -35,6 +35,21 @@ GUEST_TEMPLATE_FAULTS = (
         {f"{NAMED}[CUDA]": '["unfit"]'},
     ),
     Mutation(
+        "fork-gpu",
+        "a template that has initialised CUDA",
+        "it is forked all the same, if it was not torch that did so",
+        (
+            Change(
+                SAFETY,
+                ' or any(_target(number).startswith("/dev/nvidia") for number in _descriptors()):',
+                ":",
+            ),
+        ),
+        {
+            "tests/guest/test_fork_safety.py::test_device_of_a_gpu_that_is_open_is_named_without_torch": "said == {",
+        },
+    ),
+    Mutation(
         "fork-openssl",
         "two forks with the same randomness",
         "OpenSSL is not seeded anew in a fork",
