@@ -13,6 +13,10 @@ from squall.agent.disk_use import DiskUse, deleted_use
 from squall.runtime.spec import Bind
 from tests.kernel.containers import Containers, shell
 
+UNDER_GVISOR = {
+    "test_what_is_deleted_on_a_mount_at_root_is_not_the_containers",
+    "test_what_is_deleted_of_its_own_files_is_the_containers",
+}
 HOLDS = "exec 3>{0}; rm {0}; head -c 1048576 /dev/zero >&3; echo held; sleep 60"
 
 
@@ -32,14 +36,14 @@ async def test_what_is_deleted_on_a_mount_at_root_is_not_the_containers(
     running = await containers.start(*shell(HOLDS.format("/root/x")), binds=binds)
     await running.stdout.read_until("held")
 
-    assert deleted_use(running.pid) == DiskUse()
+    assert deleted_use(running.pid, isolation=containers.isolation) == DiskUse()
 
 
 async def test_what_is_deleted_of_its_own_files_is_the_containers(containers: Containers) -> None:
     running = await containers.start(*shell(HOLDS.format("/root/x")))
     await running.stdout.read_until("held")
 
-    use = deleted_use(running.pid)
+    use = deleted_use(running.pid, isolation=containers.isolation)
 
     assert (use.inodes, use.is_whole) == (1, True)
     assert use.space_bytes >= 2**20
