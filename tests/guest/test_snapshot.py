@@ -66,7 +66,7 @@ import ctypes, os, sys, time, types
 from squall.guest import libc, snapshot
 from squall.guest.main import main
 
-MOUNTS, USERS, PROCESSES, RECURSIVE_SLAVE = 0x20000, 0x10000000, 0x20000000, 0x84000
+MOUNTS, USERS, PROCESSES, RECURSIVE, SLAVE = 0x20000, 0x10000000, 0x20000000, 0x4000, 0x80000
 c = ctypes.PyDLL(None, use_errno=True)
 
 def check(result):
@@ -92,7 +92,7 @@ def be_restored_twice(seconds):
 waits = os.environ["SQUALL_TEMPLATE_DIR"] + "/waits"
 # As under gVisor, of the same number in a /proc of its own. Nothing runs Python's hooks of forks.
 check(c.unshare(MOUNTS | (USERS if os.geteuid() else 0)))
-check(c.mount(b"none", b"/", None, RECURSIVE_SLAVE, None))
+check(c.mount(b"none", b"/", None, RECURSIVE | SLAVE, None))
 go_on_as_number_one()
 check(c.mount(b"proc", b"/proc", b"proc", 0, None))
 snapshot.time = types.SimpleNamespace(sleep=be_restored_twice, monotonic=time.monotonic)
