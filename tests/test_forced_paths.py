@@ -12,8 +12,11 @@ NO_CAUSE = ""
 FAILED = "it could not be forked: its cell is gone"
 
 
-def container(path: str, cause: str = NO_CAUSE, app: str = "hello") -> ContainerInfo:
-    return ContainerInfo("ct-1", "ap-1", app, "fu-1", "f", "nd-1", "stopped", 0.0, path=path, path_cause=cause)
+def container(path: str, cause: str = NO_CAUSE, of: str = "hello") -> ContainerInfo:
+    app, _, function = of.partition(".")
+    return ContainerInfo(
+        "ct-1", "ap-1", app, "fu-1", function or "f", "nd-1", "stopped", 0.0, path=path, path_cause=cause
+    )
 
 
 @pytest.mark.parametrize("path", [PLAIN, FORK, PARKED, RESTORE])
@@ -44,11 +47,11 @@ def test_without_a_forced_path_there_are_no_strays() -> None:
     assert strays(AUTO, [container(path) for path in (PLAIN, FORK, PARKED, RESTORE)]) == []
 
 
-@pytest.mark.parametrize("known", DETOURS, ids=lambda known: f"{known.app}-{known.path}")
-def test_detour_is_one_of_its_app_only_and_for_its_cause_only(known: Detour) -> None:
-    found = strays(FORK, [container(known.path, f"{known.cause}, and more", known.app)])
-    elsewhere = strays(FORK, [container(known.path, known.cause)])
-    failed = strays(FORK, [container(known.path, FAILED, known.app)])
+@pytest.mark.parametrize("known", DETOURS, ids=lambda known: f"{known.of}-{known.path}")
+def test_detour_is_its_functions_only_and_for_its_cause_only(known: Detour) -> None:
+    found = strays(FORK, [container(known.path, f"{known.cause}, and more", known.of)])
+    others = strays(FORK, [container(known.path, known.cause), container(known.path, known.cause, f"{known.of}s")])
+    failed = strays(FORK, [container(known.path, FAILED, known.of)])
 
-    assert (found, len(elsewhere)) == ([], 1)
+    assert (found, len(others)) == ([], 2)
     assert len(failed) == 1 or not known.cause

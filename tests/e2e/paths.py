@@ -26,9 +26,10 @@ OF_TEMPLATES = pytest.mark.skipif(_PATH == PLAIN, reason="is about what is not t
 
 @dataclass(frozen=True, slots=True)
 class Detour:
-    """A path that containers of an app are right to take, where another one is forced on all."""
+    """A path that containers are right to take, where another one is forced on all."""
 
-    app: str
+    of: str
+    """Whose: an app, or a function of one as `app.function`."""
     path: str
     cause: str
     """A piece of what they say why."""
@@ -43,10 +44,13 @@ DETOURS = (
     Detour("apart", RESTORE, ""),
     Detour("prints", PLAIN, _NOT_SAVED),
     Detour("faults", PLAIN, _ENTRYPOINT),
-    # Each of these ends its containers by itself: the next attempt is made in one that is no fork.
-    Detour("crashing", PLAIN, _DOUBTED),
-    Detour("hostile", PLAIN, _DOUBTED),
-    Detour("retrying", PLAIN, _DOUBTED),
+    # These end their containers by themselves: the next attempt is made in one that is no fork.
+    Detour("crashing.exit_at_once", PLAIN, _DOUBTED),
+    Detour("crashing.exit_if_five", PLAIN, _DOUBTED),
+    Detour("crashing.read_null", PLAIN, _DOUBTED),
+    Detour("hostile.stubborn", PLAIN, _DOUBTED),
+    Detour("progressing.crash", PLAIN, _DOUBTED),
+    Detour("retrying.poison", PLAIN, _DOUBTED),
 )
 
 
@@ -63,7 +67,8 @@ def strays(path: str, containers: Iterable[ContainerInfo]) -> list[str]:
 
 
 def _is_of(one: ContainerInfo, detour: Detour) -> bool:
-    return (one.app_name, one.path) == (detour.app, detour.path) and detour.cause in one.path_cause
+    is_its = detour.of in (one.app_name, f"{one.app_name}.{one.function_name}")
+    return is_its and detour.path == one.path and detour.cause in one.path_cause
 
 
 def told(found: list[str]) -> str:
