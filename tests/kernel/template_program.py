@@ -5,7 +5,7 @@
 
 `--skip` leaves out what an honest clone does (a namespace by its name, drop, bound, filter, close, again, cgroup files,
 chdir, tasks, leave, begin, sense), `--add` does what none does (alone, second, child, thread, chroot, inherit, memory,
-open, twice, twice inside, later, repeat, talk, vanish, stay, mute; while it waits: chatter, deaf).
+open, twice, twice inside, later, repeat, talk, vanish, stay, mute, bomb; while it waits: chatter, deaf).
 `--hook` runs a file in the child of the fork before any of it, with every power it ever has, and `--late` one before it
 says that it has joined. After the fork it does what ACTION in its new environment says.
 """
@@ -77,6 +77,17 @@ def leave_behind(entered: Sequence[int]) -> None:
     os.waitpid(middle, 0)
 
 
+def bomb(entered: Sequence[int] = ()) -> None:
+    """Processes that are never there when somebody looks for them: each is another one by then."""
+    for _ in range(30):
+        if fork_raw() == 0:
+            for descriptor in entered:
+                os.write(descriptor, b"0")
+            while True:
+                if libc.syscall(SYS_CLONE, signal.SIGCHLD, 0, 0, 0, 0) > 0:
+                    os._exit(0)
+
+
 def join(channel: socket.socket, skipped: set[str], added: set[str]) -> None:
     data, descriptors = receive(channel)
     way = json.loads(data)
@@ -84,6 +95,8 @@ def join(channel: socket.socket, skipped: set[str], added: set[str]) -> None:
     entered = descriptors[way["namespaces"] :]
     if {"twice", "twice inside"} & added:
         leave_behind(entered if "twice inside" in added else ())
+    if "bomb" in added:
+        bomb(entered)
     for name, descriptor in zip(NAMESPACES, descriptors, strict=False):
         # The first gives the right to enter the others.
         if not {name, "user"} & skipped:

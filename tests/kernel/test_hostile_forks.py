@@ -16,13 +16,15 @@ from typing import Any
 import pytest
 
 from squall.agent.template.cells import FORK_S
+from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.errors import JoinFailure, TemplateUnfit
-from squall.runtime.spec import Bind
+from squall.runtime.spec import Bind, Limits
 from squall.runtime.strays import PAUSE_S
 from tests.kernel.attacks import ATTACKS, SIBLING_KEY, SIBLING_NAME, SIBLING_PORT
 from tests.kernel.containers import ENV, TIMEOUT_S, Running, until
 from tests.kernel.forge import BINDS, HERE, Forge, exists, runs
 
+FEW = Limits(pids_max=200)
 PAUSE = "import signal; signal.pause()"
 ALL_NAMESPACES = ("user", "mnt", "net", "ipc", "uts", "cgroup", "pid")
 # In the moment in which user code has every capability over its own namespaces, it may do this with its own network
@@ -337,6 +339,39 @@ async def test_no_process_of_a_template_outlives_its_program(forge: Forge) -> No
     await asyncio.sleep(PAUSE_S / 2)
     assert not Path(f"/proc/{stray}").exists()
     assert await runs(forge.containers, clone)
+
+
+async def test_processes_that_a_fork_hides_in_its_cgroup_and_that_go_on_forking_are_ended(
+    forge: Forge, data_dir: Path
+) -> None:
+    template = await forge.ready("--add", "bomb", limits=FEW)
+    clone = await forge.clone(template, PAUSE, limits=FEW)
+    name = f"squall/{data_dir.name}/{clone.container_id}"
+    assert len(pids_of(name)) > 1
+
+    async with asyncio.timeout(TIMEOUT_S):
+        await forge.runtime.remove(clone.container_id)
+
+    assert detect_cgroups().open(name) is None
+    assert (await forge.runtime.template_report(template.container_id)).is_ready
+
+
+async def test_processes_of_a_template_that_go_on_forking_end_with_its_program(forge: Forge, data_dir: Path) -> None:
+    template = await forge.ready("--before", "signal.signal(signal.SIGUSR1, lambda *_: bomb())", limits=FEW)
+    name = f"squall/{data_dir.name}/{template.container_id}"
+    clone = await forge.clone(template, PAUSE)
+    os.kill(template.pid, signal.SIGUSR1)
+    await until(lambda: len(pids_of(name)) > 4)
+
+    await forge.runtime.kill(template.container_id, signal.SIGTERM)
+
+    await until(lambda: len(pids_of(name)) == 1)
+    assert await runs(forge.containers, clone)
+
+
+def pids_of(name: str) -> list[int]:
+    group = detect_cgroups().open(name)
+    return group.pids() if group else []
 
 
 async def test_template_with_a_program_in_the_background_is_unfit(forge: Forge) -> None:

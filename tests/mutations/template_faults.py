@@ -197,13 +197,8 @@ TEMPLATE_FAULTS = (
         (
             Change(
                 "src/squall/runtime/templates.py",
-                "            end_rest(template.entry.cgroup, template.entry.forked.pid)\n",
+                "        end_rest(self._poller, template.entry.cgroup, template.entry.forked.pid)\n",
                 "",
-            ),
-            Change(
-                "src/squall/runtime/templates.py",
-                "        template.pid = 0\n        end_rest(template.entry.cgroup, template.entry.forked.pid)\n",
-                "        template.pid = 0\n",
             ),
         ),
         {f"{HOSTILE}test_no_process_of_a_template_outlives_its_program": "not Path("},

@@ -115,6 +115,8 @@ class Entry:
     failure: RuntimeFailure | None = None
     exit_status: ExitStatus | None = None
     removals: list[Outcome] = field(default_factory=list)
+    is_leaving: bool = False
+    """It is being taken away."""
     write_ends: tuple[int, ...] = ()
     """Of a template whose program is not executed yet."""
     program_pid: int = 0

@@ -6,7 +6,6 @@ of its template's first process, and its end is told by its cell's: nobody in th
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -33,7 +32,7 @@ from squall.runtime.launch import Forked, LaunchKit, fork_cell
 from squall.runtime.plan import plan_cell
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec, ExitStatus
-from squall.runtime.strays import Strays
+from squall.runtime.strays import Strays, end_rest
 from squall.runtime.templates import Templates
 from squall.runtime.verification import Cell
 from squall.runtime.wire import failure_from_json
@@ -286,9 +285,7 @@ class Forking:
         self._clones.drain(clone)
         entry.exit_status = status_of_clone(clone, is_oom=entry.is_oom)
         # What it forked before it was in the cell's pid namespace, and hid in its cgroup, is ended here.
-        with contextlib.suppress(RuntimeFailure):
-            for pid in entry.cgroup.pids():
-                _kill(pid)
+        end_rest(self._poller, entry.cgroup)
         self._clones.hang_up(clone)
         self._clones.give_up(clone)
         if entry.spec.container_id not in self._entries:

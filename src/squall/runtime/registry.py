@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from squall.runtime.aside import run_aside
-from squall.runtime.cgroup import CgroupTree, without_unified
+from squall.runtime.cgroup import Cgroup, CgroupTree, without_unified
 from squall.runtime.clones import kill_process, send_signal
 from squall.runtime.container import (
     CgroupEntry,
@@ -65,6 +65,8 @@ from squall.runtime.templates import Templates
 from squall.runtime.wire import failure_from_json
 
 UP_PAUSE_S = 0.005
+LEAVE_PAUSES_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064)
+"""Before it is looked again whether nobody is left in a cgroup; then it is not waited for any more, but seen to."""
 
 
 class Registry:
@@ -457,14 +459,33 @@ class Registry:
     def _finish_removal(self, entry: Entry) -> None:
         if self._snapshots.outlives(entry.spec.container_id, lambda: self._finish_removal(entry)):
             return
-        answers, entry.removals = entry.removals, []
-        outcome: Reply | RuntimeFailure = Reply()
         if self._entries.get(entry.spec.container_id) is not entry:
-            for answer in answers:
-                answer(outcome)
-            return
+            self._answer_removals(entry, Reply())
+        elif not entry.is_leaving:
+            entry.is_leaving = True
+            self._remove_cgroup(entry, 0)
+
+    def _remove_cgroup(self, entry: Entry, tries: int) -> None:
         try:
-            entry.cgroup.remove()
+            entry.cgroup.remove(timeout_s=0.0)
+        except (RuntimeFailure, OSError):
+            if tries < len(LEAVE_PAUSES_S):
+                # As a rule somebody is on the way out.
+                self._poller.call_later(LEAVE_PAUSES_S[tries], lambda: self._remove_cgroup(entry, tries + 1))
+                return
+            try:
+                run_aside(self._poller, lambda: _end_all(entry.cgroup), lambda outcome: self._leave(entry, outcome))
+            except (RuntimeFailure, OSError) as failure:
+                self._leave(entry, as_failure(failure))
+        else:
+            self._leave(entry, Reply())
+
+    def _leave(self, entry: Entry, outcome: Reply | RuntimeFailure) -> None:
+        """Take away all but the cgroup, if that is gone."""
+        entry.is_leaving = False
+        try:
+            if isinstance(outcome, RuntimeFailure):
+                raise outcome
             remove_scratch(entry.spec.state_dir)
         except (RuntimeFailure, OSError) as failure:
             # The record stays, so that the next sweep tries again; so does the entry, for another `remove`.
@@ -481,8 +502,19 @@ class Registry:
             if entry.clone is not None:
                 entry.clone.close()
                 self._templates.died(entry.clone.template_id, entry.spec.container_id)
+        self._answer_removals(entry, outcome)
+
+    @staticmethod
+    def _answer_removals(entry: Entry, outcome: Reply | RuntimeFailure) -> None:
+        answers, entry.removals = entry.removals, []
         for answer in answers:
             answer(outcome)
+
+
+def _end_all(cgroup: Cgroup) -> None:
+    """End who is in a cgroup still, and remove it. Blocks."""
+    cgroup.kill()
+    cgroup.remove()
 
 
 def _is_forked(spec: ContainerSpec) -> bool:

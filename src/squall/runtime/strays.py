@@ -8,19 +8,24 @@ It is no child of a clone's, so it is one of the template's program, or of its f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from squall.runtime.aside import run_aside
 from squall.runtime.cgroup import Cgroup
 from squall.runtime.container import Clone
+from squall.runtime.errors import RuntimeFailure
 from squall.runtime.poll import Poller
 from squall.runtime.procfs import has_ended, read_children, read_file
 
 if TYPE_CHECKING:
     from squall.runtime.templates import Template
 
+OUTRUN_S, OUTRUN_PAUSE_S = 10.0, 0.005
 PAUSE_S = 2.0
 """Between two looks, both of which a stray has to be seen by: an honest fork does not live that long."""
 
@@ -64,11 +69,33 @@ class Strays:
             self._look_later(template, found)
 
 
-def end_rest(cgroup: Cgroup, first_pid: int) -> None:
-    """End all that is in a template's cgroup but its first process."""
-    for pid in cgroup.pids():
-        if pid != first_pid:
-            _kill(pid)
+def end_rest(poller: Poller, cgroup: Cgroup, first_pid: int = 0) -> None:
+    """End all that is in a cgroup but its first process: at once, and aside whoever forks faster than that."""
+    with contextlib.suppress(RuntimeFailure, OSError):
+        if _kill_rest(cgroup, first_pid):
+            run_aside(poller, lambda: _outrun(cgroup, first_pid), lambda _: None)
+
+
+def _kill_rest(cgroup: Cgroup, first_pid: int) -> bool:
+    """Whether there was anybody."""
+    rest = [pid for pid in cgroup.pids() if pid != first_pid]
+    for pid in rest:
+        _kill(pid)
+    return bool(rest)
+
+
+def _outrun(cgroup: Cgroup, first_pid: int) -> None:
+    deadline = time.monotonic() + OUTRUN_S
+    is_anybody_there = True
+    while is_anybody_there and time.monotonic() < deadline:
+        # Who is frozen does not fork; and v1's freezer holds even who was killed.
+        with contextlib.suppress(RuntimeFailure):
+            cgroup.freeze()
+        try:
+            is_anybody_there = _kill_rest(cgroup, first_pid)
+        finally:
+            cgroup.thaw()
+        time.sleep(OUTRUN_PAUSE_S)
 
 
 def find_program(first_pid: int, program_pid: int) -> str:

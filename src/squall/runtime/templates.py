@@ -153,7 +153,6 @@ class Templates:
         template = self._templates.get(container_id)
         if template is not None and template.pid:
             os.kill(template.pid, signal.SIGKILL)
-            end_rest(template.entry.cgroup, template.entry.forked.pid)
 
     def lives(self, template_id: str, container_id: str) -> None:
         """A fork of a template is being made."""
@@ -242,7 +241,7 @@ class Templates:
         if isinstance(ended, Reply):
             template.entry.program_status = ended.values
         template.pid = 0
-        end_rest(template.entry.cgroup, template.entry.forked.pid)
+        end_rest(self._poller, template.entry.cgroup, template.entry.forked.pid)
         while _is_open(template) and _is_readable(template.control):
             # What it said last is still there.
             self._on_message(template)

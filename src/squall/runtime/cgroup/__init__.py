@@ -14,7 +14,7 @@ from typing import Protocol
 
 from squall.runtime.cgroup.devices import DEFAULT_DEVICES, DeviceRule
 from squall.runtime.cgroup.v1 import TreeV1
-from squall.runtime.cgroup.v2 import TreeV2
+from squall.runtime.cgroup.v2 import REMOVE_TIMEOUT_S, TreeV2
 from squall.runtime.errors import FeatureMissing
 from squall.runtime.spec import ContainerUsage, Limits
 
@@ -58,8 +58,12 @@ class Cgroup(Protocol):
     def set_limits(self, limits: Limits) -> None:
         """Replace the limits."""
 
-    def remove(self) -> None:
-        """Remove it, waiting up to five seconds for processes that are still on their way out. Idempotent."""
+    def remove(self, timeout_s: float = REMOVE_TIMEOUT_S) -> None:
+        """Remove it, waiting so long at most for processes that are still on their way out. Idempotent.
+
+        Raises:
+            RuntimeFailure: some are in it still.
+        """
 
 
 class CgroupTree(Protocol):

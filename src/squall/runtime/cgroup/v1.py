@@ -148,13 +148,13 @@ class CgroupV1:
         for rule in devices:
             files.write_text(f"{directory}/devices.allow", v1_line(rule))
 
-    def remove(self) -> None:
-        """Remove it, waiting (bounded) for processes that are still on their way out. Idempotent."""
+    def remove(self, timeout_s: float = REMOVE_TIMEOUT_S) -> None:
+        """Remove it, waiting so long at most for processes that are still on their way out. Idempotent."""
         for path in dict.fromkeys(self.paths.values()):
-            files.remove_directory(path, REMOVE_TIMEOUT_S)
+            files.remove_directory(path, timeout_s)
         # Last, so that `names` goes on telling of a cgroup that is only half removed.
         if self.unified:
-            self.unified.remove()
+            self.unified.remove(timeout_s)
 
     def _signal_all(self) -> None:
         for pid in self.pids():

@@ -105,9 +105,9 @@ class CgroupV2:
         """Allow only these devices from now on; what is open stays open."""
         attach_device_program(self.path, devices)
 
-    def remove(self) -> None:
-        """Remove it, waiting (bounded) for processes that are still on their way out. Idempotent."""
-        files.remove_directory(self.path, REMOVE_TIMEOUT_S)
+    def remove(self, timeout_s: float = REMOVE_TIMEOUT_S) -> None:
+        """Remove it, waiting so long at most for processes that are still on their way out. Idempotent."""
+        files.remove_directory(self.path, timeout_s)
 
 
 @dataclass(frozen=True, slots=True)
