@@ -16,7 +16,7 @@ from tests.e2e.installation import Installation, Running, wait_until
 
 def test_server_is_started_asked_and_stopped_by_hand(fresh_squall: Installation) -> None:
     before = fresh_squall.command("server", "status")
-    started = fresh_squall.command("server", "start")
+    started = fresh_squall.command("server", "start", environ={"SQUALL_IMAGE_BUILDS": "3"})
     again = fresh_squall.command("server", "start")
     status = json.loads(fresh_squall.command("server", "status", "--json").out)
     shown = fresh_squall.command("server", "status").out
@@ -29,6 +29,8 @@ def test_server_is_started_asked_and_stopped_by_hand(fresh_squall: Installation)
     assert "already" in again.out
     assert (status["state"], status["data_dir"]) == ("running", str(fresh_squall.data_dir))
     assert str(status["pid"]) in shown
+    assert status["settings"]["SQUALL_IMAGE_BUILDS"] == "3"
+    assert "SQUALL_IMAGE_BUILDS=3" in shown
     assert logs.code == 0
     assert (stopped.code, after.code) == (0, 3)
     assert json.loads(after.out) == {"state": "stopped"}

@@ -11,6 +11,28 @@ import pytest
 from squall.main import config as config_module
 from squall.main.config import Config, ConfigError, read_config
 
+SETTINGS = Path(__file__).parents[2] / "docs/settings.md"
+
+
+def test_what_is_set_is_told_but_for_what_may_hold_a_password() -> None:
+    known = {
+        "SQUALL_MEMORY_MIB": "8192", "SQUALL_START_PATH": "auto", "SQUALL_IDLE_EXIT_S": "0", "SQUALL_TOKEN": "t0k",
+        "SQUALL_DATABASE_URL": "postgresql://me:secret@host/db", "SQUALL_BLOB_URL": "s3://key:secret@bucket",
+        "SQUALL_LAYER_URL": "s3://key:secret@bucket", "SQUALL_DATA_DIR": "/srv/squall",
+    }  # fmt: skip
+
+    assert read_config(known).changed == {"SQUALL_MEMORY_MIB": "8192", "SQUALL_IDLE_EXIT_S": "None"}
+
+
+def test_each_setting_is_in_the_table_with_its_default() -> None:
+    rows = [line.split(" | ") for line in SETTINGS.read_text().splitlines() if line.startswith("| `SQUALL_")]
+    told = {row[0].strip("|` "): row[1] for row in rows}
+
+    assert list(told) == [f"SQUALL_{one.name.upper()}" for one in dataclasses.fields(Config)]
+    for one in dataclasses.fields(Config):
+        if isinstance(one.default, int | float):
+            assert config_module._bytes(told[f"SQUALL_{one.name.upper()}"]) == one.default
+
 
 def test_nothing_set_is_all_defaults() -> None:
     assert read_config({"SQUALL_DATA_DIR": "", "PATH": "/bin"}) == Config()

@@ -25,7 +25,7 @@ def server_group() -> None:
     """The server of this machine: `squall run` starts it when it is needed."""
 
 
-@server_group.command("start", epilog="Example: sudo squall server start")
+@server_group.command("start", epilog="Example: sudo env SQUALL_MEMORY_MIB=8192 squall server start")
 def start() -> None:
     """Start the server in the background."""
     sys.exit(_control("start"))
@@ -70,6 +70,9 @@ def status(is_json: bool) -> None:
     )
     for name, value in lines:
         click.echo(f"{click.style(name + ':', bold=True):<24} {value}")
+    if found.settings:
+        settings = ", ".join(f"{name}={value}" for name, value in sorted(found.settings.items()))
+        click.echo(f"{click.style('Set:', bold=True):<24} {settings}")
     if found.template_memory_mib:
         held = f"{found.template_memory_mib:,} MiB, which containers get when they need it"
         click.echo(f"{click.style('Templates:', bold=True):<24} {held}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from squall.agent.config import AUTO, START_PATHS
@@ -12,6 +12,8 @@ from squall.agent.image.builder import PACKAGE_BYTES_MAX, STEP_BYTES_MAX, STEP_T
 
 DEFAULT_DATA_DIR = "/var/lib/squall"
 DEFAULT_HTTP_PORT = 7855
+_UNTOLD = {"data_dir", "token", "database_url", "blob_url", "layer_url", "server_url"}
+"""Told elsewhere, or a password may be in it."""
 
 
 class ConfigError(ValueError):
@@ -80,6 +82,16 @@ class Config:
     """For an agent elsewhere: its server, as https://name:port. None for everything else."""
     token: str | None = None
     """What opens the server. None: the one in its data directory, made at the first start."""
+
+    @property
+    def changed(self) -> dict[str, str]:
+        """What is set otherwise than by default, by its variable, for whoever asks how the server runs: nothing that
+        may hold a password."""
+        return {
+            f"SQUALL_{field.name.upper()}": str(value)
+            for field in fields(self)
+            if field.name not in _UNTOLD and (value := getattr(self, field.name)) != field.default
+        }
 
     @property
     def socket_path(self) -> Path:

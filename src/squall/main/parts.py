@@ -75,6 +75,7 @@ async def control_plane(config: Config, codec: Codec, url: str) -> AsyncIterator
             data_dir=str(config.data_dir),
             app_blob_bytes_max=_app_blob_bytes_max(config.data_dir),
             failed_input_bytes_max=config.failed_input_bytes_max,
+            settings=config.changed,
         )
         await stack.enter_async_context(housekeeping(store, blobs, config.blob_bytes_max))
         yield await stack.enter_async_context(ControlPlane(store, blobs, logs, codec, server, clock))

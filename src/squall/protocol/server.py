@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from squall.protocol.records import record
+from squall.protocol.records import field, record
 
 
 @record
@@ -56,6 +56,8 @@ class ServerStatus:
     """Calls with failures that were forgotten before the store took what became of them, since it started."""
     template_memory_mib: int = 0
     """What templates hold on all nodes, as these said last; containers get it when they need it."""
+    settings: dict[str, str] = field(default_factory=dict)
+    """What its environment sets otherwise than by default, by variable; nothing in which a password may be."""
 
 
 @record

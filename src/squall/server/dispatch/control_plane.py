@@ -306,6 +306,7 @@ class ControlPlane:
             self.flight_keeper.dropped_inputs,
             self.calls.recorder.dropped_calls,
             sum(node.report.template_memory_mib for node in self.fleet.nodes.values() if node.report is not None),
+            dict(self.config.settings),
         )
 
     def request_stop(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,8 @@ class ServerConfig:
     """Empty: a new one is made."""
     url: str = ""
     data_dir: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What was set in its environment, by variable, to be told to whoever asks."""
     app_grace_s: float = 10.0
     """How long an ephemeral app outlives its client's connection."""
     restart_grace_s: float = 30.0
