@@ -8,17 +8,20 @@ import errno
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from squall.agent import containers, told_images
+from squall.agent import containers, relay, told_images
 from squall.agent import exec as agent_exec
 from squall.agent.image.block.manifest import ImageManifest
 from squall.agent.image.block.stored import StoredImages
 from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.progress import BuiltImage
+from squall.agent.ranges import IdRanges
 from squall.protocol import codec as wire
 from squall.protocol.codec import STREAM_WINDOW
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOutput
@@ -32,7 +35,8 @@ from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.protocol.image_steps import debian_slim
 from squall.protocol.mount import MountRef
 from squall.protocol.node import NodeImagePut
-from squall.runtime.errors import FeatureMissing, ProgramMissing, RuntimeFailure
+from squall.runtime.contract import Started
+from squall.runtime.errors import DescriptorsLost, FeatureMissing, ProgramMissing, RuntimeFailure
 from squall.runtime.fake import FakeProcess, FakeRuntime
 from squall.runtime.spec import NetworkSlot
 from tests.agent.image.block.stores import store_in
@@ -378,6 +382,79 @@ async def test_the_next_agent_adopts_containers_their_sockets_slots_and_ranges(w
         await world.agent.end_all(0.0)
         assert len(world.server.exits) == 2
     assert not world.left()
+
+
+@pytest.mark.parametrize("lack", ["sockets", "pipes", "ranges"])
+async def test_no_container_is_ended_for_what_the_next_agent_lacks(
+    world: World, monkeypatch: pytest.MonkeyPatch, lack: str
+) -> None:
+    """It is taken over when there is enough again, and what it has is nobody else's meanwhile."""
+    async with world.running():
+        await world.build()
+        started = await world.start()
+        await until(lambda: len(world.server.container_channels) == 1)
+    enough = asyncio.Event()
+
+    def lacking(call: Callable[..., Any], error: Exception) -> Callable[..., Any]:
+        def ask(*args: Any) -> Any:
+            if not enough.is_set():
+                raise error
+            return call(*args)
+
+        return ask
+
+    monkeypatch.setattr(containers, "ADOPT_AGAIN_S", 0.01)
+    no_more = OSError(errno.EMFILE, "too many open files")
+    if lack == "sockets":
+        monkeypatch.setattr(relay, "listen_in", lacking(relay.listen_in, no_more))
+    elif lack == "pipes":
+        monkeypatch.setattr(FakeRuntime, "adopt", lacking(FakeRuntime.adopt, DescriptorsLost("no more files")))
+    else:
+        monkeypatch.setattr(IdRanges, "acquire", lacking(IdRanges.acquire, no_more))
+
+    async with world.running():
+        assert not world.server.hellos[-1].containers
+        assert set(world.slots.held) == set(world.machine.containers) == {started.container_id}
+        enough.set()
+        await until(lambda: world.agent.containers.is_running(started.container_id))
+        await until(lambda: len(world.server.container_channels) == 2)
+        await world.agent.end_all(0.0)
+        assert [one.container_id for one in world.server.exits] == [started.container_id]
+    assert not world.left()
+
+
+async def test_what_cannot_be_adopted_yet_ends_with_its_node(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world.running():
+        await world.build()
+        await world.start()
+
+    async def lost(runtime: FakeRuntime, container_id: str) -> Started:
+        raise DescriptorsLost("no more files")
+
+    monkeypatch.setattr(containers, "ADOPT_AGAIN_S", 0.01)
+    monkeypatch.setattr(FakeRuntime, "adopt", lost)
+    async with world.running():
+        await world.agent.end_all(0.0)
+    assert not world.left()
+
+
+async def test_what_an_earlier_agent_has_left_and_cannot_be_removed_is_no_reason_not_to_begin(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = [world.data_dir / "containers" / new_id("ct") for _ in range(3)]
+    for one in left:
+        one.mkdir(parents=True)
+    remove = FakeRuntime.remove
+
+    async def refuse_one(runtime: FakeRuntime, container_id: str) -> None:
+        if container_id == left[1].name:
+            raise RuntimeFailure("busy")
+        await remove(runtime, container_id)
+
+    monkeypatch.setattr(FakeRuntime, "remove", refuse_one)
+    async with world.running():
+        assert f"{left[1].name}: cannot be removed: busy" in caplog.text
+    assert world.left() == [left[1].name]
 
 
 async def test_a_node_that_is_taken_down_ends_what_is_starting_and_starts_nothing_more(world: World) -> None:

@@ -6,6 +6,7 @@ from tests.mutations.mutation import Change, Mutation
 
 AGENT = "src/squall/agent/"
 STARTS = "tests/agent/test_starts.py::"
+AGENTS = "tests/agent/test_agent.py::"
 TEMPLATES = "tests/agent/template/test_templates.py::"
 FAULTS = "tests/agent/template/test_faults.py::"
 SAVED = "tests/agent/template/test_saved.py::"
@@ -392,6 +393,19 @@ AGENT_TEMPLATE_FAULTS = (
                 "raise OSError(errno.EMFILE"
             )
         },
+    ),
+    Mutation(
+        "ended-for-want-of-files",
+        "an agent that begins and can open no more files",
+        "it ends the containers that it cannot take over",
+        (
+            Change(
+                f"{AGENT}containers.py",
+                "        except (ContainerMissing, FileNotFoundError) as error:\n            _log.warning",
+                "        except (RuntimeFailure, OSError) as error:\n            _log.warning",
+            ),
+        ),
+        {f"{AGENTS}test_no_container_is_ended_for_what_the_next_agent_lacks[sockets]": "set(world.slots.held)"},
     ),
     Mutation(
         "failures-add-up",

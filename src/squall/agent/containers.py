@@ -42,6 +42,7 @@ from squall.runtime.spec import ContainerStatus, ExitStatus
 
 _RESUBSCRIBE_S = 0.5
 _REMOVED_S = 30.0
+ADOPT_AGAIN_S = 5.0
 KILL_AGAIN_S = (0.5, 30.0)
 """Between two attempts to kill one that writes too much: at first, and at most."""
 _LOST = ExitStatus(code=None, signal=int(signal.SIGKILL))
@@ -170,12 +171,24 @@ class Containers:
                 continue  # the image builder's, and what is there for starts to come
             if not await self._adopt_one(status):
                 _log.info("%s: left by an earlier agent without a record; removed", status.container_id)
-                await services.runtime.remove(status.container_id)
+                if not await self._is_removed(status.container_id):
+                    others.add(status.container_id)
         for path in self._config.containers_dir.iterdir():
             if path.name not in self._by_runtime_id and path.name not in others:
-                await services.runtime.remove(path.name)
-                services.grave.bury(path)
+                if await self._is_removed(path.name):
+                    services.grave.bury(path)
+                else:
+                    others.add(path.name)
         await services.network.sweep((*self._by_runtime_id, *others))
+
+    async def _is_removed(self, runtime_id: str) -> bool:
+        """Remove what an earlier agent has left; one that stays is no reason not to begin."""
+        try:
+            await self._services.runtime.remove(runtime_id)
+        except RuntimeFailure as error:
+            _log.error("%s: cannot be removed: %s; the next agent tries again", runtime_id, error)
+            return False
+        return True
 
     async def watch(self) -> None:
         """Follow exits for ever; what was missed while the spawner could not be reached is found by asking."""
@@ -269,27 +282,53 @@ class Containers:
     # Adoption
 
     async def _adopt_one(self, status: ContainerStatus) -> bool:
-        services = self._services
         directory = self._config.containers_dir / status.container_id
         record = read_record(directory)
         if status.labels.get(KIND_LABEL) != FUNCTION_KIND or record is None or not record.container_id:
             return False
-        outfit: Outfit | None = None
+        container = Container(Outfit(record, directory))
+        self._known[record.container_id] = self._by_runtime_id[record.runtime_id] = container
+        try:
+            if not await self._take_over(container):
+                del self._known[record.container_id], self._by_runtime_id[record.runtime_id]
+                await self._outfits.let_go(container.outfit)
+                return False
+        except (RuntimeFailure, OSError) as error:
+            _log.error("%s: cannot be adopted now: %s; trying again", status.container_id, error)
+            self._tasks.start(self._take_over_later(container))
+        return True
+
+    async def _take_over(self, container: Container) -> bool:
+        """False if it is not there any more, or nothing of its directory.
+
+        Raises:
+            RuntimeFailure, OSError: this agent lacks something: descriptors, a spawner, room.
+        """
+        outfit = container.outfit
         try:
             # Before: what may fail comes before there are descriptors to lose.
-            outfit = await self._outfits.adopt(record, directory)
-            started = await services.runtime.adopt(status.container_id)
-        except (ContainerMissing, OSError) as error:
-            _log.warning("%s: cannot be adopted: %s", status.container_id, error)
-            if outfit is not None:
-                await self._outfits.let_go(outfit)
+            await self._outfits.adopt(outfit)
+            started = await self._services.runtime.adopt(container.runtime_id)
+        except (ContainerMissing, FileNotFoundError) as error:
+            _log.warning("%s: cannot be adopted: %s", container.runtime_id, error)
             return False
         outfit.env, outfit.cwd = started.env, started.cwd
-        container = Container(outfit)
-        self._known[record.container_id] = self._by_runtime_id[record.runtime_id] = container
-        self._templates.clone_began(record.template_id, record.runtime_id)
+        self._templates.clone_began(container.record.template_id, container.runtime_id)
         self._is_up(container, started)
         return True
+
+    async def _take_over_later(self, container: Container) -> None:
+        """Nobody is ended for what this agent lacks. Its server may have given it up meanwhile, and refuse it then."""
+        while not container.is_ending:
+            await asyncio.sleep(ADOPT_AGAIN_S)
+            try:
+                if await self._take_over(container):
+                    return
+                break
+            except (RuntimeFailure, OSError) as error:
+                _log.warning("%s: cannot be adopted: %s; trying again", container.runtime_id, error)
+        container.started.set()
+        await self._remove(container)
 
     # End
 

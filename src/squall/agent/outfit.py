@@ -214,26 +214,38 @@ class Outfits:
         outfit.record = replace(outfit.record, layers=image.layers)
         return image
 
-    async def adopt(self, record: ContainerRecord, directory: Path, template_of: TemplateOf | None = None) -> Outfit:
-        """What a container of an earlier agent has.
+    async def adopt(self, outfit: Outfit, template_of: TemplateOf | None = None) -> None:
+        """Take what a container of an earlier agent has: first what nobody else is to get. May be repeated after a
+        failure, or let go.
 
         Raises:
-            OSError: its directory is gone or full; nothing is taken.
+            FileNotFoundError: its directory is gone.
+            OSError, RuntimeFailure: this agent lacks something, as descriptors.
         """
-        services = self._services
-        socket = services.relay.open(record.container_id, record.token_sha256, directory / "agent", template_of)
-        await socket.start()
-        hold = services.holds.begin(_user(record))
-        if not hold.add_paths(record.layers):
-            _log.error("%s: runs on layers that are not here any more", record.container_id)
+        services, record = self._services, outfit.record
         # It has spoken to the agent before, and served; at least nobody can say that it has not.
-        outfit = Outfit(record, directory, hold, socket, has_range=True, has_guest=True, has_served=True)
-        services.ranges.acquire(outfit.owner)
-        self._open.add(outfit)
-        if record.mount_set:
+        outfit.has_guest = outfit.has_served = True
+        if not outfit.has_range:
+            services.ranges.acquire(outfit.owner)
+            outfit.has_range = True
+        if record.mount_set and not outfit.has_files:
             services.mounts.adopt(record.mount_set)
             outfit.has_files = True
-        return outfit
+        if outfit.hold is None:
+            outfit.hold = services.holds.begin(_user(record))
+        if not outfit.hold.add_paths(record.layers):
+            _log.error("%s: runs on layers that are not here any more", record.container_id)
+        if outfit.socket is None:
+            opened = services.relay.open(
+                record.container_id, record.token_sha256, outfit.directory / "agent", template_of
+            )
+            try:
+                await opened.start()
+            except BaseException:
+                await opened.close()
+                raise
+            outfit.socket = opened
+            self._open.add(outfit)
 
     async def let_go(self, outfit: Outfit) -> None:
         """Take an adopted outfit for none after all: its container cannot be adopted."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -10,6 +11,7 @@ from squall.protocol.function import NAMESPACES
 from squall.protocol.records import RecordError, from_wire, record, to_wire
 
 _NAME = "agent.json"
+_LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @record
@@ -58,8 +60,16 @@ def write_record(directory: Path, record: ContainerRecord) -> None:
 
 
 def read_record(directory: Path) -> ContainerRecord | None:
-    """The record in a container's directory, or None when it has none that can be read."""
+    """The record in a container's directory, or None when it has none that can be read.
+
+    Raises:
+        OSError: this process, or the machine, cannot open a file more now: nothing is known of the record.
+    """
     try:
         return from_wire(ContainerRecord, json.loads((directory / _NAME).read_text(encoding="utf-8")))
-    except (OSError, RecordError, ValueError):
+    except OSError as error:
+        if error.errno in _LACKS:
+            raise
+        return None
+    except (RecordError, ValueError):
         return None

@@ -104,10 +104,10 @@ class Adoption:
 
     async def _adopt_one(self, template_id: str, clones: set[str]) -> Template | None:
         directory = self._config.containers_dir / template_id
-        record, known = read_record(directory), read_template_record(directory)
-        if record is None or known is None or known.is_check:
-            return None
         try:
+            record, known = read_record(directory), read_template_record(directory)
+            if record is None or known is None or known.is_check:
+                return None
             template = await self._making.adopt(record, known)
         except (RuntimeFailure, OSError) as error:
             _log.warning("%s: cannot be adopted: %s", template_id, error)
@@ -130,9 +130,12 @@ class Adoption:
         """Remove what an earlier agent had made ahead, or a template of its that is of no use."""
         for runtime_id in runtime_ids:
             directory = self._config.containers_dir / runtime_id
-            record = read_record(directory)
-            if record is not None:
-                # Of another name only where a container was about to begin in it.
-                await self._outfits.give_back(Outfit(record, directory))
-            else:
-                await self._runtime.remove(runtime_id)
+            try:
+                record = read_record(directory)
+                if record is not None:
+                    # Of another name only where a container was about to begin in it.
+                    await self._outfits.give_back(Outfit(record, directory))
+                else:
+                    await self._runtime.remove(runtime_id)
+            except (RuntimeFailure, OSError) as error:
+                _log.error("%s: cannot be removed: %s; the next agent tries again", runtime_id, error)

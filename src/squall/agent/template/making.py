@@ -82,15 +82,14 @@ class Making:
         """A template of an earlier agent; whether it can still be forked is to be asked.
 
         Raises:
-            ContainerMissing, OSError: it cannot be taken over; nothing of it is taken.
+            RuntimeFailure, OSError: it cannot be taken over; nothing of it is taken.
         """
-        directory = self._config.containers_dir / record.container_id
-        of = TemplateOf(record.app_id, record.function_id, record.version)
-        outfit = await self._outfits.adopt(record, directory, of)
+        outfit = Outfit(record, self._config.containers_dir / record.container_id)
         template = Template(outfit, known.key, known.kind, known.request, known.made_at, self._now())
         template.holds_secrets = known.holds_secrets
         template.users = dict(known.users)
         try:
+            await self._outfits.adopt(outfit, TemplateOf(record.app_id, record.function_id, record.version))
             self._is_up(template, await self._services.runtime.adopt(record.container_id))
         except BaseException:
             await asyncio.shield(asyncio.ensure_future(self._outfits.let_go(outfit)))
