@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from squall.runtime.client import SpawnerRuntime
-from squall.runtime.errors import DescriptorsLost
+from squall.runtime.errors import DescriptorsLost, RuntimeFailure
 from squall.runtime.spec import ContainerSpec, IdRange
 from squall.runtime.wire import FrameReader, encode_frame
 
@@ -91,6 +91,34 @@ async def test_request_whose_descriptors_the_kernel_drops_fails_and_the_next_has
     assert not os.get_inheritable(descriptor)
     for one in (read_end, write_end, descriptor):
         os.close(one)
+
+
+async def test_caller_that_is_cancelled_as_the_answer_comes_keeps_nothing_of_it(spawner: SpawnerEnd) -> None:
+    asked = asyncio.ensure_future(spawner.runtime.make_network_namespaces(RANGE, 0, 2))
+    request_id = await spawner.request("make_network_namespaces")
+    open_before = os.listdir("/proc/self/fd")
+    spawner.answer(request_id, None, [0, 1])
+    spawner.runtime._on_readable()
+
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+
+    assert os.listdir("/proc/self/fd") == open_before
+
+
+@pytest.mark.parametrize("said", [b"[1]", b"{", b'{"event": "exit"}'])
+async def test_requests_fail_when_the_spawner_says_what_cannot_be_read(spawner: SpawnerEnd, said: bytes) -> None:
+    asked = asyncio.ensure_future(spawner.runtime.list())
+    await spawner.request("list")
+
+    spawner.theirs.send(len(said).to_bytes(4, "big") + said)
+
+    with pytest.raises(RuntimeFailure, match="cannot be read"):
+        await asyncio.wait_for(asked, 10)
+    with pytest.raises(RuntimeFailure, match="cannot be read"):
+        await anext(spawner.runtime.exits())
+    assert spawner.runtime.is_lost
 
 
 @pytest.mark.parametrize("method", ["start", "begin"])

@@ -268,7 +268,13 @@ class SpawnerRuntime:
         self._outgoing.append(memoryview(frame))
         if len(self._outgoing) == 1:
             self._flush()
-        result, descriptors = await future
+        try:
+            result, descriptors = await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled() and future.exception() is None:
+                # The answer has come just before.
+                _close(future.result()[1])
+            raise
         if descriptors is None:
             raise DescriptorsLost(
                 f"cannot {method}: the kernel has not let this process have the descriptors of the answer, most likely "
@@ -314,8 +320,17 @@ class SpawnerRuntime:
             return
         for descriptor in descriptors:
             os.set_inheritable(descriptor, False)
-        for message, given in self._reader.feed(data, descriptors, is_cut=bool(flags & socket.MSG_CTRUNC)):
-            self._on_message(message, given)
+        frames: deque[tuple[dict[str, Any], Descriptors | None]] = deque()
+        try:
+            frames.extend(self._reader.feed(data, descriptors, is_cut=bool(flags & socket.MSG_CTRUNC)))
+            while frames:
+                self._on_message(*frames.popleft())
+        except Exception as error:  # noqa: BLE001  all who wait would wait for ever
+            for _, given in frames:
+                _close(given)
+            cause = f"it says what cannot be read ({type(error).__name__}: {error})"
+            failure = RuntimeFailure(f"the connection to the spawner in {self._state_dir} is of no use: {cause}")
+            self._disconnect(failure)
 
     def _on_message(self, message: dict[str, Any], descriptors: Descriptors | None) -> None:
         if message.get("event") == "exit":
@@ -324,8 +339,7 @@ class SpawnerRuntime:
         future = self._pending.pop(message.get("request_id", 0), None)
         if future is None or future.done():
             # The caller was cancelled meanwhile. What it would own is closed; the container is in `list`.
-            for descriptor in descriptors or ():
-                os.close(descriptor)
+            _close(descriptors)
         elif "error" in message:
             future.set_exception(failure_from_json(message["error"]))
         else:
@@ -350,6 +364,11 @@ class SpawnerRuntime:
             if not future.done():
                 future.set_exception(failure)
         self._exits.put_nowait(None)
+
+
+def _close(descriptors: Descriptors | None) -> None:
+    for descriptor in descriptors or ():
+        os.close(descriptor)
 
 
 def _find_process(pid: int) -> int | None:
