@@ -51,6 +51,10 @@ class SpawnerBooks:
                 continue
         return found
 
+    def rss_bytes(self) -> int:
+        """What it has in memory."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     async def are(self, expected: dict[str, Any]) -> None:
         """Wait until they are as they were."""
         for _ in range(int(SETTLE_S / POLL_S)):

@@ -207,6 +207,20 @@ async def test_spawner_that_cannot_take_a_connection_takes_it_later(books: Spawn
     await books.are(before)
 
 
+async def test_spawner_keeps_nothing_in_memory_of_starts_that_fail(forge: Forge, books: SpawnerBooks) -> None:
+    template = await forge.ready("--skip", "begin")
+
+    async def fail(count: int) -> int:
+        for _ in range(count):
+            with pytest.raises(TemplateUnfit):
+                await forge.runtime.start(forge.spec(template, env={"LARGE": "x" * 900_000}))
+        return books.rss_bytes()
+
+    before = await fail(5)
+
+    assert await fail(30) - before < 15 * 900_000
+
+
 @pytest.mark.parametrize("is_clone", [False, True])
 async def test_end_is_told_by_a_spawner_without_descriptors(forge: Forge, books: SpawnerBooks, is_clone: bool) -> None:
     template = await forge.ready()

@@ -83,4 +83,19 @@ SPAWNER_FAULTS = (
         ),
         {f"{BOOKS}test_spawner_without_descriptors_keeps_nothing_of_sandboxes[restored]": "await books.are(before)"},
     ),
+    Mutation(
+        "spawner-nonsense",
+        "an answer of the spawner that cannot be read",
+        "whoever waits for one waits for ever",
+        (
+            Change(
+                "src/squall/runtime/client.py", "            self._disconnect(failure)\n", "            str(failure)\n"
+            ),
+        ),
+        {
+            "tests/runtime/test_client.py::test_requests_fail_when_the_spawner_says_what_cannot_be_read[[1]]": (
+                "await asyncio.wait_for(asked, 10)"
+            ),
+        },
+    ),
 )

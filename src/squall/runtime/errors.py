@@ -69,8 +69,14 @@ class FeatureMissing(RuntimeFailure):
 
 
 def as_failure(error: Exception) -> RuntimeFailure:
-    """Anything that was raised, to be told to whoever waits for an answer."""
-    return error if isinstance(error, RuntimeFailure) else RuntimeFailure(str(error) or type(error).__name__)
+    """Anything that was raised, to be told to whoever waits for an answer, or to be kept.
+
+    Another one of its kind: its traceback would keep all that was at work then, and where nobody collects garbage, for
+    ever.
+    """
+    if isinstance(error, RuntimeFailure):
+        return type(error)(error.message)
+    return RuntimeFailure(str(error) or type(error).__name__)
 
 
 def describe_errno(operation: str, subject: str, number: int) -> str:

@@ -231,11 +231,12 @@ class Forking:
 
         def on_begun(failure: RuntimeFailure | None) -> None:
             entry.phase_ms["begin"] = (time.monotonic_ns() - begin_ns) / 1e6
+            if failure:
+                self._discard(entry, failure, answer)
+                return
             try:
-                if failure:
-                    raise failure
                 outputs = copy_descriptors(*entry.outputs)
-            except (RuntimeFailure, OSError) as error:
+            except OSError as error:
                 self._discard(entry, error, answer)
             else:
                 answer(Reply(entry.started_values, outputs))

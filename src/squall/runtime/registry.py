@@ -483,14 +483,13 @@ class Registry:
     def _leave(self, entry: Entry, outcome: Reply | RuntimeFailure) -> None:
         """Take away all but the cgroup, if that is gone."""
         entry.is_leaving = False
-        try:
-            if isinstance(outcome, RuntimeFailure):
-                raise outcome
-            remove_scratch(entry.spec.state_dir)
-        except (RuntimeFailure, OSError) as failure:
-            # The record stays, so that the next sweep tries again; so does the entry, for another `remove`.
-            outcome = as_failure(failure)
-        else:
+        if not isinstance(outcome, RuntimeFailure):
+            try:
+                remove_scratch(entry.spec.state_dir)
+            except (RuntimeFailure, OSError) as failure:
+                outcome = as_failure(failure)
+        # Else the record stays, so that the next sweep tries again; so does the entry, for another `remove`.
+        if not isinstance(outcome, RuntimeFailure):
             # A template whose first process has failed has its write ends still.
             close_descriptors(*entry.outputs, *entry.write_ends)
             entry.outputs = entry.write_ends = ()

@@ -151,18 +151,16 @@ class Saving:
         Whoever is left of them is ended first. One that cannot be, since it waits for a disk, is not waited for longer
         than for a save.
         """
-        until = time.monotonic() + SAVE_TIMEOUT_S
+        self._look(group, container_pidfd, then, time.monotonic() + SAVE_TIMEOUT_S)
 
-        def look() -> None:
-            nonlocal container_pidfd
-            is_left = _reap(group)
-            if container_pidfd >= 0 and (not is_left or time.monotonic() >= until):
-                given, container_pidfd = container_pidfd, -1
-                self._uncover(given, then)
-            if is_left:
-                self._poller.call_later(LOOK_S if container_pidfd >= 0 else END_AGAIN_S, look)
-
-        look()
+    def _look(self, group: int, container_pidfd: int, then: Callable[[], None], until: float) -> None:
+        is_left = _reap(group)
+        if container_pidfd >= 0 and (not is_left or time.monotonic() >= until):
+            self._uncover(container_pidfd, then)
+            container_pidfd = -1
+        if is_left:
+            pause_s = LOOK_S if container_pidfd >= 0 else END_AGAIN_S
+            self._poller.call_later(pause_s, lambda: self._look(group, container_pidfd, then, until))
 
     def _uncover(self, container_pidfd: int, then: Callable[[], None]) -> None:
         try:
