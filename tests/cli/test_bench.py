@@ -15,6 +15,7 @@ from squall.cli import bench, main
 from squall.cli.cold_start import ColdStart, Subject
 from squall.protocol.function import BY_FILE, Definition, FunctionSpec
 from squall.protocol.node import PATH_FORK, PATH_PLAIN
+from squall.protocol.template import TemplateInfo
 from squall.sdk import _output
 
 SPEC = FunctionSpec("fu-1", "ap-1", "hello", Definition(BY_FILE, "greeter", "hello"), "im-1")
@@ -27,6 +28,7 @@ class Node:
         self.starts: Iterator[ColdStart | BaseException] = iter(starts)
         self.given: tuple[Any, ...] = ()
         self.is_left = False
+        self.gone: list[str] = []
 
     def prepare(self, spec: FunctionSpec, method: str, *given: Any) -> Subject:
         self.given = given
@@ -44,6 +46,12 @@ class Node:
     def leave(self, subject: Subject) -> None:
         self.is_left = True
 
+    def ready_of_others(self, subject: Subject) -> list[TemplateInfo]:
+        return []
+
+    def gone_of_others(self, subject: Subject, before: list[TemplateInfo]) -> list[str]:
+        return self.gone
+
 
 def start(total_ms: float, path: str = PATH_PLAIN, cause: str = "") -> ColdStart:
     return ColdStart(total_ms, (("sandbox", total_ms),), path, cause, "ct-1")
@@ -52,7 +60,14 @@ def start(total_ms: float, path: str = PATH_PLAIN, cause: str = "") -> ColdStart
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch) -> Any:
     def run(node: Node, *arguments: str) -> Result:
-        for name in ("prepare", "measure", "leave", "wait_for_template"):
+        for name in (
+            "prepare",
+            "measure",
+            "leave",
+            "wait_for_template",
+            "ready_of_others",
+            "gone_of_others",
+        ):
             monkeypatch.setattr(bench, name, getattr(node, name))
         monkeypatch.setattr(bench, "require_server", lambda: None)
         monkeypatch.setattr(bench, "find_callable", lambda text: (SPEC, ""))
@@ -146,6 +161,18 @@ def test_an_interrupted_measurement_leaves_no_container(command: Any) -> None:
 
     assert command(node).exit_code != 0
     assert node.is_left
+
+
+def test_what_it_has_cost_others_is_told(command: Any) -> None:
+    node = Node([start(900), start(10)])
+    node.gone = ["greeter.Model", "other"]
+
+    ended = command(node, "-n", "1", "--json")
+
+    assert "Templates of others have gone meanwhile" in ended.stderr
+    assert "greeter.Model, other; their next starts are slower" in ended.stderr
+    assert json.loads(ended.stdout)["p50_ms"] == 10
+    assert "others" not in command(Node([start(900), start(10)]), "-n", "1").stderr
 
 
 def test_the_picture_is_written(command: Any, tmp_path: Path) -> None:

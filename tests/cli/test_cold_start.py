@@ -8,7 +8,15 @@ import click
 import pytest
 
 from squall.cli import cold_start
-from squall.cli.cold_start import Subject, measure, prepare, settle, wait_for_template
+from squall.cli.cold_start import (
+    Subject,
+    gone_of_others,
+    measure,
+    prepare,
+    ready_of_others,
+    settle,
+    wait_for_template,
+)
 from squall.exception import ConflictError, NotFoundError
 from squall.protocol.container import IDLE, STOPPED, ContainerInfo
 from squall.protocol.flight import (
@@ -21,7 +29,7 @@ from squall.protocol.flight import (
 )
 from squall.protocol.function import BY_FILE, Batching, Definition, FunctionBound, FunctionSpec, FunctionStats, Scaling
 from squall.protocol.records import replace
-from squall.protocol.template import MAKING, READY, NodeTemplate, TemplateInfo, TemplateListing
+from squall.protocol.template import DROPPED, MAKING, READY, NodeTemplate, SilentNode, TemplateInfo, TemplateListing
 
 SUBJECT = Subject("fu-2", "ap-1", "hello", "", False, (), {})
 SUMMARY = CallSummary("fc-1", "fu-2", "hello", "ap-1", "greeter", "remote", 0.0, "succeeded", 1)
@@ -187,6 +195,29 @@ def test_its_template_is_waited_for_from_before_it_is_begun(server: Server) -> N
     wait_for_template(SUBJECT)
 
     assert (server.looks_until_begun, server.template_states) == (0, [])
+
+
+def test_templates_of_others_that_are_gone_are_known_by_what_they_were_of(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def one(template_id: str, function_id: str, state: str = READY, node_id: str = "nd-1") -> TemplateInfo:
+        name = f"f{function_id[-1]}" if function_id else ""
+        return TemplateInfo(NodeTemplate(template_id, "ap-1", function_id, "function", state), node_id, "app", name)
+
+    its, kept, image, elsewhere = one("tp-1", "fu-2"), one("tp-2", "fu-1"), one("tp-3", ""), one("tp-4", "fu-4")
+    unfit = one("tp-5", "fu-5", state="unfit")
+    elsewhere = replace(elsewhere, node_id="nd-2")
+    listing = TemplateListing((its, kept, image, elsewhere, unfit))
+    monkeypatch.setattr(cold_start, "ask_pages", lambda *asked: [listing])
+
+    before = ready_of_others(SUBJECT)
+    assert before == [kept, image, elsewhere]
+    assert gone_of_others(SUBJECT, before) == []
+    dropped = replace(kept, template=replace(kept.template, state=DROPPED))
+    silent = SilentNode("nd-2", "no answer within 5 s")
+    listing = TemplateListing((dropped,), (silent,))
+
+    assert gone_of_others(SUBJECT, before) == ["app", "app.f1"]
 
 
 def test_one_that_nobody_makes_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

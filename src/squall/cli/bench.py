@@ -12,10 +12,20 @@ from typing import Any
 import click
 
 from squall.cli.callable_name import find_callable
-from squall.cli.cold_start import ColdStart, Subject, leave, measure, prepare, wait_for_template
+from squall.cli.cold_start import (
+    ColdStart,
+    Subject,
+    gone_of_others,
+    leave,
+    measure,
+    prepare,
+    ready_of_others,
+    wait_for_template,
+)
 from squall.cli.environment import environment_option
 from squall.cli.run import reported
 from squall.cli.server_calls import require_server
+from squall.cli.target import listed
 from squall.cli.timeline import shown
 from squall.exception import Error
 from squall.protocol.ids import is_id
@@ -134,13 +144,20 @@ class _Notices(_output.Output):
 
 @contextmanager
 def _left(subject: Subject) -> Iterator[None]:
-    """However it ends, nothing is left of it; what cannot be reached now ends by itself."""
+    """However it ends, nothing is left of it; what cannot be reached now ends by itself. What it has cost others is
+    told: its own template may have taken the place of theirs."""
+    before = ready_of_others(subject)
     try:
         yield
     finally:
         _clear_progress()
         with suppress(Error):
             leave(subject)
+            gone = gone_of_others(subject, before)
+            if gone:
+                what = "Templates of others have gone meanwhile, as they do when memory for templates runs short: "
+                hint = "their next starts are slower. See SQUALL_TEMPLATE_MEMORY_MIB in docs/cold-starts.md"
+                click.echo(f"{what}{listed(gone)}; {hint}.", err=True)
 
 
 def _first(subject: Subject) -> ColdStart:

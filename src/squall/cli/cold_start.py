@@ -8,7 +8,7 @@ the next call finds none.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -16,6 +16,7 @@ import click
 
 from squall.cli.container_view import phases_of
 from squall.cli.server_calls import ask, ask_pages
+from squall.cli.template import shown_name
 from squall.exception import ConflictError, NotFoundError
 from squall.protocol.container import STOPPED, ContainerList, ContainerListing, ContainerStop
 from squall.protocol.empty import Empty
@@ -30,7 +31,16 @@ from squall.protocol.function import (
     RetryPolicy,
 )
 from squall.protocol.records import record, replace
-from squall.protocol.template import MAKING, NodeTemplate, TemplateDrop, TemplateDropped, TemplateList, TemplateListing
+from squall.protocol.template import (
+    MAKING,
+    READY,
+    NodeTemplate,
+    TemplateDrop,
+    TemplateDropped,
+    TemplateInfo,
+    TemplateList,
+    TemplateListing,
+)
 from squall.sdk import _client, _invoke
 from squall.sdk._pending import run
 
@@ -225,6 +235,28 @@ def leave(subject: Subject) -> None:
     template_ids = tuple(one.template_id for one in _templates_of(subject) if one.function_id)
     if template_ids:
         ask("TemplateDrop", TemplateDrop(template_ids), TemplateDropped)
+
+
+def ready_of_others(subject: Subject) -> list[TemplateInfo]:
+    """Templates that starts of others are forked from, in all environments: all share their nodes' memory."""
+    return [one for page in _all_listings() for one in page.templates if _is_ready_of_another(one, subject)]
+
+
+def gone_of_others(subject: Subject, before: Sequence[TemplateInfo]) -> list[str]:
+    """What those of them were of that are not there any more."""
+    pages = _all_listings()
+    silent = {one.node_id for page in pages for one in page.silent_nodes}
+    kept = {one.template.template_id for page in pages for one in page.templates if _is_ready_of_another(one, subject)}
+    gone = [one for one in before if one.template.template_id not in kept and one.node_id not in silent]
+    return sorted({shown_name(one) for one in gone})
+
+
+def _all_listings() -> list[TemplateListing]:
+    return list(ask_pages("TemplateList", TemplateList(), TemplateListing))
+
+
+def _is_ready_of_another(one: TemplateInfo, subject: Subject) -> bool:
+    return one.template.state == READY and one.template.function_id != subject.function_id
 
 
 def _templates_of(subject: Subject) -> Iterator[NodeTemplate]:

@@ -75,7 +75,7 @@ def _row(one: TemplateInfo) -> tuple[object, ...]:
     return (
         found.template_id,
         one.node_id,
-        _function_of(one),
+        shown_name(one),
         found.kind,
         found.state,
         size_text(found.memory_mib * MIB) if found.memory_mib else None,
@@ -120,8 +120,8 @@ def _cause(one: TemplateInfo) -> str:
     return found.cause or (f"not on the disk: {found.disk_cause}" if found.disk_cause else "")
 
 
-def _function_of(one: TemplateInfo) -> str:
-    """One of an image is of all functions of its app."""
+def shown_name(one: TemplateInfo) -> str:
+    """What it is of: one of an image, of all functions of its app."""
     app, function = one.app_name or one.template.app_id, one.function_name or one.template.function_id
     return f"{app}.{function}" if function else app
 
@@ -177,4 +177,4 @@ def _said(one: TemplateInfo) -> str:
     freed += f", {size_text(found.disk_mib * MIB)} of the disk" if found.disk_mib else ""
     clones = f"; {tables.counted(found.clone_count, 'clone')} of it go on" if found.clone_count > 1 else ""
     clones = "; 1 clone of it goes on" if found.clone_count == 1 else clones
-    return f"Dropped {found.template_id}: {kind} of {_function_of(one)} on {one.node_id}{freed}{clones}."
+    return f"Dropped {found.template_id}: {kind} of {shown_name(one)} on {one.node_id}{freed}{clones}."
