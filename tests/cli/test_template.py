@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,21 +12,24 @@ from click.testing import CliRunner, Result
 from squall.cli import callable_name, main, template
 from squall.exception import NotFoundError
 from squall.protocol.app import AppGet, AppInfo
+from squall.protocol.records import replace
 from squall.protocol.template import (
     NodeTemplate,
     SilentNode,
     TemplateDrop,
     TemplateDropped,
     TemplateInfo,
+    TemplateList,
     TemplateListing,
 )
+from squall.sdk import _environment
 
 READY = TemplateInfo(
     NodeTemplate(
         "tp-1", "ap-1", "fu-1", "function", "ready", memory_mib=512, shared_mib=480, clone_count=3, parked_count=2,
         cell_count=1, made_at=1_000.0, used_at=2_000.0,
     ),
-    "nd-1", "greeter", "hello",
+    "nd-1", "greeter", "hello", "main",
 )  # fmt: skip
 UNFIT = TemplateInfo(
     NodeTemplate("tp-2", "ap-1", "fu-2", "function", "unfit", "module watch started a thread\x1b]0;x\x07"),
@@ -37,8 +41,14 @@ APP = AppInfo("ap-1", "my.greeter", "deployed", 0.0, functions={"hello": "fu-1",
 class Server:
     """Answers, and keeps what it was asked."""
 
-    def __init__(self, silent: tuple[SilentNode, ...] = (), dropped: tuple[TemplateInfo, ...] = (READY,)) -> None:
+    def __init__(
+        self,
+        silent: tuple[SilentNode, ...] = (),
+        dropped: tuple[TemplateInfo, ...] = (READY,),
+        listed: TemplateInfo = READY,
+    ) -> None:
         self.asked: list[Any] = []
+        self._listed = listed
         self._silent = silent
         self._dropped = dropped
 
@@ -52,7 +62,13 @@ class Server:
 
     def ask_pages(self, method: str, record: Any, reply: Any) -> list[TemplateListing]:
         self.asked.append(record)
-        return [TemplateListing((READY,), self._silent), TemplateListing((UNFIT,), self._silent)]
+        return [TemplateListing((self._listed,), self._silent), TemplateListing((UNFIT,), self._silent)]
+
+
+@pytest.fixture(autouse=True)
+def _none_is_chosen() -> Iterator[None]:
+    yield
+    _environment.choose("")
 
 
 @pytest.fixture
@@ -78,12 +94,26 @@ def test_list_says_what_there_is_and_why_one_is_none(command: Any) -> None:
     assert "nd-1" not in ended.stdout, "of one node its name says nothing"
 
 
+def test_list_is_of_all_environments_and_says_which_where_one_is_not_meant(command: Any) -> None:
+    server, elsewhere = Server(), Server(listed=replace(READY, environment="staging"))
+
+    assert "Environment" not in command(server, "list").stdout
+    shown = command(elsewhere, "list").stdout
+    named = command(elsewhere, "list", "-e", "staging").stdout
+
+    assert "tp-1         staging      greeter.hello" in shown
+    assert "staging" not in named
+    assert server.asked == [TemplateList()]
+    assert elsewhere.asked == [TemplateList(), TemplateList(environment="staging")]
+
+
 def test_list_for_programs_has_all_in_numbers(command: Any) -> None:
     told = json.loads(command(Server(), "list", "--json").stdout)
 
     assert (told[0]["memory_mib"], told[0]["shared_mib"]) == (512, 480)
     assert told[0]["node_id"] == "nd-1"
     assert (told[1]["state"], told[1]["used_at"]) == ("unfit", None)
+    assert told[0]["environment"] == "main"
 
 
 def test_list_names_each_node_that_did_not_answer_once(command: Any) -> None:
@@ -114,6 +144,13 @@ def test_drop_means_an_id_an_app_a_function_or_all(command: Any, target: str, ex
     assert ended.exit_code == 0, ended.output
     assert server.asked == [expected]
     assert "Dropped tp-1: function template of greeter.hello on nd-1, 537 MB; 3 clones of it go on." in ended.stdout
+
+
+def test_drop_of_all_keeps_to_the_environment(command: Any) -> None:
+    server = Server()
+
+    assert command(server, "drop", "--all", "-e", "staging").exit_code == 0
+    assert server.asked == [TemplateDrop(is_all=True, environment="staging")]
 
 
 @pytest.mark.parametrize("arguments", [(), ("--all", "my.greeter")])

@@ -98,6 +98,22 @@ COLD_START_FAULTS = (
         },
     ),
     Mutation(
+        "template-drop-everywhere",
+        "several environments share the nodes",
+        "to drop all of one drops those of the others",
+        (
+            Change(
+                "src/squall/server/dispatch/fleet/node_templates.py",
+                "            wanted = await self._inside(found, record.environment)\n",
+                "            wanted = found\n",
+            ),
+        ),
+        {
+            "tests/server/dispatch/fleet/test_node_templates.py::"
+            "test_those_of_an_environment_are_named_so_and_dropped_alone": "== {theirs.template_id}"
+        },
+    ),
+    Mutation(
         "template-drop-silent",
         "a node does not answer",
         "templates that may be on it are taken for dropped",

@@ -11,6 +11,7 @@ from squall.cli import tables
 from squall.cli.callable_name import find_app, function_in
 from squall.cli.environment import environment_option
 from squall.cli.server_calls import ask, ask_pages, is_list_empty, require_server
+from squall.protocol.environment import DEFAULT
 from squall.protocol.ids import is_id
 from squall.protocol.template import (
     FUNCTION,
@@ -37,8 +38,8 @@ def template_group() -> None:
 @click.option("--app", default="", metavar="APP", help="Only this app's, by name or id.")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_templates(app: str, is_json: bool) -> None:
-    """List the templates of all nodes, and why what is none cannot be one."""
-    wanted = TemplateList(app, environment=environment_of(None))
+    """List the templates of all nodes, and why what is none cannot be one: of all environments, unless one is named."""
+    wanted = TemplateList(app, environment=_named_environment())
     pages = () if is_list_empty() else list(ask_pages("TemplateList", wanted, TemplateListing))
     found = [one for page in pages for one in page.templates]
     silent = {one.node_id: one for page in pages for one in page.silent_nodes}
@@ -49,6 +50,9 @@ def list_templates(app: str, is_json: bool) -> None:
         left_out = set() if len({one.node_id for one in found}) > 1 or silent else {"Node"}
         left_out |= set() if any(_cause(one) for one in found) else {"Cause"}
         left_out |= set() if any(one.template.disk_mib for one in found) else {"Disk"}
+        # Names are of this one where nothing else is said.
+        meant = environment_of(None) or DEFAULT
+        left_out |= set() if any(one.environment not in ("", meant) for one in found) else {"Environment"}
         kept = [at for at, name in enumerate(_HEADINGS) if name not in left_out]
         rows = [_row(one) for one in found]
         tables.show(
@@ -60,13 +64,19 @@ def list_templates(app: str, is_json: bool) -> None:
     _tell_silent(silent.values())
 
 
+def _named_environment() -> str | None:
+    """None where none is: nodes have templates of all."""
+    return environment_of(None) or None
+
+
 _HEADINGS = (
-    "Template ID", "Node", "Function", "Kind", "State", "Memory", "Disk", "Clones", "Parked", "Cells", "Made",
-    "Last used", "Cause",
+    "Template ID", "Node", "Environment", "Function", "Kind", "State", "Memory", "Disk", "Clones", "Parked", "Cells",
+    "Made", "Last used", "Cause",
 )  # fmt: skip
 _FOR_PROGRAMS = (
     "Template ID", "Node ID", "App ID", "App", "Function ID", "Function", "Kind", "State", "Cause", "Memory MiB",
     "Shared MiB", "Clones", "Parked", "Cells", "Made at", "Used at", "Disk MiB", "Disk cause", "Is brought back",
+    "Environment",
 )  # fmt: skip
 
 
@@ -75,6 +85,7 @@ def _row(one: TemplateInfo) -> tuple[object, ...]:
     return (
         found.template_id,
         one.node_id,
+        one.environment or None,
         shown_name(one),
         found.kind,
         found.state,
@@ -112,6 +123,7 @@ def _whole(one: TemplateInfo) -> tuple[object, ...]:
         found.disk_mib,
         found.disk_cause or None,
         found.is_brought_back,
+        one.environment or None,
     )
 
 
@@ -134,7 +146,7 @@ def _tell_silent(nodes: Iterable[SilentNode]) -> None:
 @template_group.command("drop", epilog="Example: squall template drop greeter.hello")
 @environment_option
 @click.argument("targets", metavar="[ID | APP | APP.FUNCTION]...", nargs=-1)
-@click.option("--all", "is_all", is_flag=True, help="Of all apps, on all nodes.")
+@click.option("--all", "is_all", is_flag=True, help="Of all apps, on all nodes; of those of an environment with -e.")
 def drop(targets: tuple[str, ...], is_all: bool) -> None:
     """Let templates go, by id, of an app or of a function with its variants.
 
@@ -147,7 +159,7 @@ def drop(targets: tuple[str, ...], is_all: bool) -> None:
     # All names are looked up before anything is dropped: with a wrong one among them nothing is.
     dropped: list[TemplateInfo] = []
     silent: dict[str, SilentNode] = {}
-    for asked in [TemplateDrop(is_all=True)] if is_all else _asked(targets):
+    for asked in [TemplateDrop(is_all=True, environment=_named_environment())] if is_all else _asked(targets):
         done = ask("TemplateDrop", asked, TemplateDropped)
         dropped += done.templates
         silent.update((one.node_id, one) for one in done.silent_nodes)
@@ -166,7 +178,7 @@ def _asked(targets: Sequence[str]) -> list[TemplateDrop]:
     for name in (one for one in targets if not is_id(one, "tp")):
         app, rest = find_app(name)
         function = function_in(app, rest)[0] if rest else ""
-        asked.append(TemplateDrop(app=app.app_id, function=function, environment=environment_of(None)))
+        asked.append(TemplateDrop(app=app.app_id, function=function, environment=_named_environment()))
     return asked
 
 

@@ -120,6 +120,8 @@ class TemplateInfo:
     app_name: str = ""
     """Empty where this server does not know the app any more."""
     function_name: str = ""
+    environment: str = ""
+    """Of the app; empty where this server does not know it any more."""
 
 
 @record
@@ -183,8 +185,8 @@ class TemplateDrop:
     """By name or id."""
     function: str = ""
     """By name; only with an app."""
-    environment: str = ""
-    """Of the app."""
+    environment: str | None = None
+    """Of the app; or where all are to go, those of its apps alone. None is all of them."""
     is_all: bool = False
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from squall.protocol.app import AppStop, AppStopped
+from squall.protocol.app import AppCreate, AppCreated, AppStop, AppStopped
 from squall.protocol.codec import Codec
 from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
 from squall.protocol.errors import PlatformError
@@ -36,7 +36,7 @@ from squall.protocol.template import (
 from squall.server.dispatch import ControlPlane
 from squall.server.dispatch.app import variants
 from tests.server.dispatch.deploying import deployable, keep_image, prepare, publish
-from tests.server.doubles import FakeNode, Stage, settle, staged
+from tests.server.doubles import FakeNode, Stage, make_spec, settle, staged
 
 Answer = Callable[[], Awaitable[Any]]
 
@@ -118,7 +118,8 @@ async def test_templates_of_all_nodes_are_listed_with_names() -> None:
         found = await listed(stage)
 
         expected = [
-            TemplateInfo(one, node.node_id, "hello", "square") for node, one in zip(nodes, (first, second), strict=True)
+            TemplateInfo(one, node.node_id, "hello", "square", "main")
+            for node, one in zip(nodes, (first, second), strict=True)
         ]
         assert found.templates == tuple(sorted(expected, key=lambda one: one.node_id))
         assert not found.silent_nodes
@@ -144,6 +145,25 @@ async def test_those_of_one_app_or_environment_are_listed_alone() -> None:
         assert ids_of(await listed(stage, environment="staging")) == set()
         with pytest.raises(PlatformError, match="no app is called 'nobody'"):
             await listed(stage, app="nobody")
+
+
+async def test_those_of_an_environment_are_named_so_and_dropped_alone() -> None:
+    async with staged() as stage:
+        await stage.client.ask("EnvironmentCreate", EnvironmentCreate("staging"), EnvironmentInfo)
+        ours = template(await stage.client.function())
+        app_id = new_id("ap")
+        await stage.client.ask("AppCreate", AppCreate(app_id, "hello", environment="staging"), AppCreated)
+        theirs, gone = template(make_spec(app_id)), NodeTemplate(new_id("tp"), "ap-00000001", "", "image", READY)
+        node = await only_node(stage, ours, theirs, gone)
+
+        found = await listed(stage)
+        assert {one.template.template_id: one.environment for one in found.templates} == {
+            ours.template_id: "main", theirs.template_id: "staging", gone.template_id: "",
+        }  # fmt: skip
+        assert ids_of(await dropped(stage, is_all=True, environment="staging")) == {theirs.template_id}
+        assert {one.template_id for one in node.templates} == {ours.template_id, gone.template_id}
+        assert ids_of(await dropped(stage, is_all=True, environment="main")) == {ours.template_id}
+        assert ids_of(await dropped(stage, is_all=True)) == {gone.template_id}
 
 
 async def test_of_one_function_it_is_told_whether_one_is_coming() -> None:
@@ -210,7 +230,7 @@ async def test_one_is_dropped_by_its_id() -> None:
 
         done = await dropped(stage, template_ids=(one.template_id,))
 
-        assert done.templates == (TemplateInfo(one, node.node_id, "hello", "square"),)
+        assert done.templates == (TemplateInfo(one, node.node_id, "hello", "square", "main"),)
         assert [one.template_id for one in node.templates] == [other.template_id]
 
 

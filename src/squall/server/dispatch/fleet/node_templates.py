@@ -28,6 +28,7 @@ from squall.protocol.template import (
     TemplateList,
     TemplateListing,
 )
+from squall.server.dispatch.app.environments import shown
 from squall.server.dispatch.fleet.node import Node
 from squall.server.model.variant import is_measured
 
@@ -59,10 +60,8 @@ class NodeTemplates:
         found, silent, is_one_coming = await self._all(record.function_id)
         after = (record.after_node_id, record.after_template_id)
         found = [one for one in found if _key(one) > after and app_id in ("", one.template.app_id)]
-        if not app_id and record.environment is not None:
-            app_ids = {one.template.app_id for one in found}
-            inside = await self._plane.environments.apps_in(record.environment, app_ids)
-            found = [one for one in found if one.template.app_id in inside]
+        if not app_id:
+            found = await self._inside(found, record.environment)
         page, is_cut = first_page(self._plane.codec, found)
         return TemplateListing(tuple([await self._named(one) for one in page]), tuple(silent), is_cut, is_one_coming)
 
@@ -73,7 +72,7 @@ class NodeTemplates:
             PlatformError: `invalid`, `not_found`.
         """
         _check(record)
-        app_id = await self._app_id(record.app, record.environment) if record.app else ""
+        app_id = await self._app_id(record.app, record.environment or "") if record.app else ""
         function = await self._function(app_id, record.function) if record.function else None
         found, silent, _ = await self._all()
         named = frozenset(record.template_ids)
@@ -82,7 +81,10 @@ class NodeTemplates:
             names = ", ".join(one[:100] for one in sorted(unknown)[:3])
             raise PlatformError(NOT_FOUND, f"TemplateDrop: no node has {names}; `squall template list` shows them")
         found = [one for one in found if one.template.state != DROPPED]
-        wanted = [one for one in found if record.is_all or await self._is_wanted(one, named, app_id, function)]
+        if record.is_all:
+            wanted = await self._inside(found, record.environment)
+        else:
+            wanted = [one for one in found if await self._is_wanted(one, named, app_id, function)]
         by_node: dict[str, list[TemplateInfo]] = {}
         for one in wanted:
             by_node.setdefault(one.node_id, []).append(one)
@@ -124,6 +126,13 @@ class NodeTemplates:
         if done.template_ids:
             _log.info("node %s is short of memory: %d templates are dropped", node.node_id, len(done.template_ids))
         return bool(done.template_ids)
+
+    async def _inside(self, found: list[TemplateInfo], environment: str | None) -> list[TemplateInfo]:
+        """Those of apps of an environment; None is all of them."""
+        if environment is None:
+            return found
+        inside = await self._plane.environments.apps_in(environment, {one.template.app_id for one in found})
+        return [one for one in found if one.template.app_id in inside]
 
     async def _is_wanted(self, one: TemplateInfo, named: Set[str], app_id: str, function: FunctionSpec | None) -> bool:
         if one.template.template_id in named:
@@ -186,8 +195,10 @@ class NodeTemplates:
     async def _named(self, one: TemplateInfo) -> TemplateInfo:
         app = self._plane.apps.live.get(one.template.app_id)
         spec = await self._plane.variants.find_spec(one.template.function_id) if app is not None else None
-        app_name = app.row.name if app is not None else ""
-        return TemplateInfo(one.template, one.node_id, app_name, spec.name if spec is not None else "")
+        function_name = spec.name if spec is not None else ""
+        if app is None:
+            return TemplateInfo(one.template, one.node_id)
+        return TemplateInfo(one.template, one.node_id, app.row.name, function_name, shown(app.row.environment))
 
 
 def _said(node: SilentNode) -> tuple[str, str]:
