@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from squall.cli import callable_name, main, template
+from squall.cli import function_name, main, template
 from squall.exception import NotFoundError
 from squall.protocol.app import AppGet, AppInfo
+from squall.protocol.function import BY_FILE, Definition, FunctionGet, FunctionSpec, MethodSpec
 from squall.protocol.records import replace
 from squall.protocol.template import (
     NodeTemplate,
@@ -35,7 +36,10 @@ UNFIT = TemplateInfo(
     NodeTemplate("tp-2", "ap-1", "fu-2", "function", "unfit", "module watch started a thread\x1b]0;x\x07"),
     "nd-1", "greeter", "watch",
 )  # fmt: skip
-APP = AppInfo("ap-1", "my.greeter", "deployed", 0.0, functions={"hello": "fu-1", "Model": "fu-3", "a.b": "fu-4"})
+APP = AppInfo("ap-1", "my.greeter", "deployed", 0.0, functions={"hello": "fu-1", "Model": "fu-00000003", "a.b": "fu-4"})
+
+PREDICTING = Definition(BY_FILE, "greeter", "Model", is_class=True, methods=(MethodSpec("predict"),))
+MODEL = FunctionSpec("fu-00000003", "ap-1", "Model", PREDICTING, "im-1")
 
 
 class Server:
@@ -57,6 +61,8 @@ class Server:
             if record.app not in (APP.name, APP.app_id):
                 raise NotFoundError(f"no app is called {record.app!r}")
             return APP
+        if isinstance(record, FunctionGet):
+            return MODEL
         self.asked.append(record)
         return TemplateDropped(self._dropped, self._silent)
 
@@ -78,7 +84,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(template, "ask_pages", server.ask_pages)
         monkeypatch.setattr(template, "is_list_empty", lambda: False)
         monkeypatch.setattr(template, "require_server", lambda: None)
-        monkeypatch.setattr(callable_name, "ask", server.ask)
+        monkeypatch.setattr(function_name, "ask", server.ask)
         return CliRunner().invoke(main.squall, ["template", *arguments])
 
     return run
@@ -133,6 +139,7 @@ def test_list_names_each_node_that_did_not_answer_once(command: Any) -> None:
         ("my.greeter.a.b", TemplateDrop(app="ap-1", function="a.b")),
         ("my.greeter.Model.predict", TemplateDrop(app="ap-1", function="Model")),
         ("my.greeter/hello", TemplateDrop(app="ap-1", function="hello")),
+        ("fu-0123456789", TemplateDrop(app="ap-1", function="fu-0123456789")),
         ("--all", TemplateDrop(is_all=True)),
     ],
 )
@@ -168,6 +175,16 @@ def test_with_a_wrong_name_among_them_nothing_is_dropped(command: Any) -> None:
 
     assert ended.exit_code == 1
     assert "did you mean my.greeter.hello?" in ended.stderr
+    assert not server.asked
+
+
+def test_a_method_that_there_is_not_drops_nothing_of_its_class(command: Any) -> None:
+    server = Server()
+
+    ended = command(server, "drop", "my.greeter.Model.predct")
+
+    assert ended.exit_code == 1
+    assert "did you mean Model.predict?" in ended.stderr
     assert not server.asked
 
 

@@ -35,7 +35,7 @@ function_group.add_command(autoscaler_group)
 @click.argument("fn", metavar="FN")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def info(fn: str, is_json: bool) -> None:
-    """Show what a function runs with; FN is app/function, or its id."""
+    """Show what a function runs with; FN is app/function, app.function, or its id."""
     require_server()
     spec = find_function(fn)
     if is_json:
@@ -93,7 +93,7 @@ def _scaling(spec: FunctionSpec) -> str:
 def stats(
     fn: str, container_id: str, has_variants: bool, since: float | None, until: float | None, is_json: bool
 ) -> None:
-    """Show what a function did; FN is app/function, or its id."""
+    """Show what a function did; FN is app/function, app.function, or its id."""
     require_server()
     asked = FunctionWindowGet(find_function(fn).function_id, since, until, container_id, has_variants)
     window = ask("FunctionWindow", asked, FunctionWindow)
@@ -123,7 +123,7 @@ def stats(
 def calls(
     fn: str, limit: int, is_failed: bool, has_variants: bool, since: float | None, until: float | None, is_json: bool
 ) -> None:
-    """List calls of a function, newest first; FN is app/function, of all runs of that name, or its id."""
+    """List calls of a function, newest first; FN is app/function, app.function, of all runs of that name, or its id."""
     require_server()
     app, name = ("", fn) if is_id(fn, "fu") else split(fn)
     asked = CallList(app, name, is_failed, since, until, limit, has_variants, environment_of(None))
@@ -175,7 +175,7 @@ def logs(
     is_timestamped: bool,
     is_shown: tuple[bool, ...],
 ) -> None:
-    """Show what a function printed; FN is app/function, or its id."""
+    """Show what a function printed; FN is app/function, app.function, or its id."""
     require_server()
     spec = find_function(fn)
     show_logs(

@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 import click
 
 from squall.cli import tables
-from squall.cli.callable_name import find_app, function_in
+from squall.cli.callable_name import method_of
 from squall.cli.environment import environment_option
+from squall.cli.function_name import find_app, find_function, function_in
 from squall.cli.server_calls import ask, ask_pages, is_list_empty, require_server
 from squall.protocol.environment import DEFAULT
 from squall.protocol.ids import is_id
@@ -148,7 +149,7 @@ def _tell_silent(nodes: Iterable[SilentNode]) -> None:
 @click.argument("targets", metavar="[ID | APP | APP.FUNCTION]...", nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="Of all apps, on all nodes; of those of an environment with -e.")
 def drop(targets: tuple[str, ...], is_all: bool) -> None:
-    """Let templates go, by id, of an app or of a function with its variants.
+    """Let templates go, by id, of an app or of a function (by name or id) with its variants.
 
     Containers that were forked from them go on. A start after that makes a new one, and what could not be
     forked is tried again.
@@ -176,10 +177,27 @@ def _asked(targets: Sequence[str]) -> list[TemplateDrop]:
     ids = tuple(one for one in targets if is_id(one, "tp"))
     asked = [TemplateDrop(template_ids=ids)] if ids else []
     for name in (one for one in targets if not is_id(one, "tp")):
-        app, rest = find_app(name)
-        function = function_in(app, rest)[0] if rest else ""
-        asked.append(TemplateDrop(app=app.app_id, function=function, environment=_named_environment()))
+        app_id, function = _function_named(name)
+        asked.append(TemplateDrop(app=app_id, function=function, environment=_named_environment()))
     return asked
+
+
+def _function_named(name: str) -> tuple[str, str]:
+    """The app and the function of it that are meant; empty for all of them. A method is of its class, which has the
+    templates.
+
+    Raises:
+        click.ClickException: there is none, with what may have been meant.
+    """
+    if is_id(name, "fu"):
+        return find_function(name).app_id, name
+    app, rest = find_app(name)
+    if not rest:
+        return app.app_id, ""
+    function, method = function_in(app, rest)
+    if method:
+        method_of(find_function(app.functions[function]), method)
+    return app.app_id, function
 
 
 def _said(one: TemplateInfo) -> str:
