@@ -182,8 +182,22 @@ def test_the_picture_is_written(command: Any, tmp_path: Path) -> None:
     assert "greeter.hello: 1 cold starts" in path.read_text()
 
 
-def test_a_picture_that_cannot_be_written_costs_no_report(command: Any, tmp_path: Path) -> None:
-    ended = command(Node([start(900), start(10)]), "-n", "1", "--svg", str(tmp_path / "no" / "starts.svg"))
+def test_a_picture_that_cannot_be_written_is_refused_before_anything_runs(command: Any, tmp_path: Path) -> None:
+    ended = command(Node([]), "--svg", str(tmp_path / "no" / "starts.svg"))
+
+    assert ended.exit_code == 2
+    assert f"--svg: cannot write {tmp_path}/no/starts.svg: there is no directory {tmp_path}/no" in ended.stderr
+
+
+def test_a_picture_whose_directory_goes_meanwhile_costs_no_report(
+    command: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    node = Node([start(900), start(10)])
+    monkeypatch.setattr(node, "wait_for_template", lambda subject: folder.rmdir())
+
+    ended = command(node, "-n", "1", "--svg", str(folder / "starts.svg"))
 
     assert ended.exit_code == 1
     assert "1 cold start, " in ended.stdout

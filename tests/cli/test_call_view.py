@@ -102,6 +102,14 @@ def test_phases_of_a_start_follow_each_other() -> None:
     assert all(before[2] <= after[1] + 1e-6 for before, after in itertools.pairwise(phases))
 
 
+def test_a_quicker_path_that_came_to_nothing_is_a_phase_of_its_own() -> None:
+    marks = container(placed=1.0, start__failed_parked=4.0, start__failed_fork=2.0, start__runtime=3.0)
+
+    phases = container_view.phases_of(ContainerFlight(marks))
+
+    assert [name for name, _, _ in phases] == ["queued", "failed parked", "failed fork", "sandbox"]
+
+
 def test_phases_of_a_copy_that_took_longer_to_load_than_it_was_connected_follow_each_other() -> None:
     marks = container(
         placed=1.0, start__runtime=2.0, process=3.0, connected=4.0, ready=6.0, enter=5.0, **{"import": 9.0}

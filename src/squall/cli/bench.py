@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from squall.cli import result_file
 from squall.cli.callable_name import find_callable
 from squall.cli.cold_start import (
     ColdStart,
@@ -71,6 +72,9 @@ def start(
     """
     args, kwargs = _arguments(args_text)
     parameters = _object("--parameters", parameters_text)
+    reason = result_file.obstacle(svg_path) if svg_path is not None else ""
+    if reason:
+        raise click.UsageError(f"--svg: cannot write {svg_path}: {reason}")
     require_server()
     spec, method = find_callable(function)
     subject = prepare(spec, method, encode_parameters(spec.name, parameters) if parameters else "", args, kwargs)

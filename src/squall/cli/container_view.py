@@ -11,7 +11,7 @@ from squall.sdk._terminal_text import harmless
 
 _STEP = "start."
 _INSIDE = "runtime_"
-_WORDS = {"files": "files", "directory": "rootfs", "network": "network", "runtime": "sandbox", "from_disk": "from disk"}
+_WORDS = {"files": "files", "directory": "rootfs", "network": "network", "runtime": "sandbox"}
 
 
 def phases_of(flight: ContainerFlight) -> list[tuple[str, float, float]]:
@@ -30,7 +30,7 @@ def phases_of(flight: ContainerFlight) -> list[tuple[str, float, float]]:
         step = name.removeprefix(_STEP)
         # What the runtime did within its step is left to --json.
         if name.startswith(_STEP) and not step.startswith(_INSIDE):
-            found.append((_WORDS.get(step, step), at, at + took))
+            found.append((_WORDS.get(step, step.replace("_", " ")), at, at + took))
             at += took
     ready = marks.get("ready")
     connected = marks.get("connected")

@@ -30,7 +30,7 @@ def check(path: Path, function: Callable[..., Any], name: str, *, is_generator: 
     if is_generator:
         message = f"--write-result: {name} is a generator: it yields items and has no result to write"
         raise click.UsageError(f"{message}; leave the option out, or collect the items in a local entrypoint")
-    reason = _obstacle(path)
+    reason = obstacle(path)
     if reason:
         raise click.UsageError(f"--write-result: cannot write {path}: {reason}")
     hint = annotations_of(function).get("return", Any)
@@ -60,7 +60,7 @@ def write(path: Path, result: Any) -> None:
     click.echo(f"Result written to {path}", err=True)
 
 
-def _obstacle(path: Path) -> str:
+def obstacle(path: Path) -> str:
     """What stands in the way of the file, or nothing."""
     if path.is_dir():
         return "it is a directory"
