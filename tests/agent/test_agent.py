@@ -52,7 +52,9 @@ async def test_an_agent_introduces_its_node_and_reports(world: World) -> None:
 
     hello = world.server.hellos[0]
     assert (hello.node_id, hello.cpu_milli, hello.memory_mib, hello.containers) == ("nd-00000001", 2_000, 4_096, ())
-    assert world.server.reports[0].memory_used_mib > 0
+    first = world.server.reports[0]
+    assert 0 < first.memory_used_mib < first.memory_total_mib
+    assert first.memory_total_mib == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
 
 
 async def test_image_that_is_put_is_told_and_one_that_another_has_put_takes_the_place_of_what_was_fetched(

@@ -54,6 +54,18 @@ SERVER_TEMPLATE_FAULTS = (
         {f"{NODE_TEMPLATES}test_a_node_that_drops_nothing_loses_an_idle_container_instead": "living(stage) == 0"},
     ),
     Mutation(
+        "short-of-what-others-use",
+        "a node that may use a part of its machine",
+        "what other programs use of the rest counts as its shortage, for ever",
+        (Change(f"{FLEET}fleet.py", "(report.memory_total_mib or node.memory_mib)", "node.memory_mib"),),
+        {
+            "tests/server/dispatch/test_control_plane.py::"
+            "test_what_others_use_of_a_machine_that_has_it_is_no_shortage_of_its_node[10000-1]": (
+                "len(stage.node.guests) == left"
+            ),
+        },
+    ),
+    Mutation(
         "detour-each-time",
         "floods of lines",
         "each start that is no copy is told, and not each cause",

@@ -32,6 +32,7 @@ class Usage:
         return NodeReport(
             cpu_used_milli=int(share * self._config.cpu_milli),
             memory_used_mib=(memory.get("MemTotal", 0) - memory.get("MemAvailable", 0)) // 1024,
+            memory_total_mib=memory.get("MemTotal", 0) // 1024,
             disk_free_mib=disk.f_bavail * disk.f_frsize // _MIB,
             container_count=container_count,
             template_memory_mib=template_bytes // _MIB,

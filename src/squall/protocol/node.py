@@ -181,3 +181,6 @@ class NodeReport:
     template_function_ids: tuple[str, ...] = ()
     """Whose containers are started from templates that are ready: at most `TEMPLATE_FUNCTIONS_MAX`, those used last
     first."""
+    memory_total_mib: int = 0
+    """What the machine has, of which `memory_used_mib` is used, by whomever: containers may have less (`NodeHello`).
+    0: not said."""

@@ -136,6 +136,18 @@ async def test_idle_containers_leave_a_node_that_is_short_of_memory() -> None:
         assert list(stage.node.guests) == [oldest]
 
 
+@pytest.mark.parametrize(("used_mib", "left"), [(10_000, 1), (63_000, 0)])
+async def test_what_others_use_of_a_machine_that_has_it_is_no_shortage_of_its_node(used_mib: int, left: int) -> None:
+    async with staged(memory_mib=8_192) as stage:
+        spec = await stage.client.function(scaledown_window_s=600.0)
+        await stage.done(stage.client.call(spec.function_id, 1), 1)
+
+        stage.node.tell("NodeReport", NodeReport(0, used_mib, 1_000, 1, memory_total_mib=65_536))
+        await stage.pass_time(3.0, 0.5)
+
+        assert len(stage.node.guests) == left
+
+
 async def test_request_that_fits_no_node_fails_and_says_what_there_is() -> None:
     async with staged(cpu_milli=1_000) as stage:
         spec = await stage.client.function(cpu_milli=64_000)

@@ -41,7 +41,7 @@ would get none sooner."""
 LOOKS_MAX = 2_000
 """Containers that are looked at in one turn of the event loop."""
 MEMORY_PRESSURE = 0.92
-"""Share of a node's memory in use from which templates are dropped, and then idle containers ended."""
+"""Share of a machine's memory in use from which its node drops templates, and then ends idle containers."""
 
 
 class ContainerFleet:
@@ -333,7 +333,7 @@ class ContainerFleet:
         if report is None or not node.is_report_new:
             return
         node.is_report_new = False  # the next one tells whether it helped
-        over_mib = report.memory_used_mib - int(node.memory_mib * MEMORY_PRESSURE)
+        over_mib = report.memory_used_mib - int((report.memory_total_mib or node.memory_mib) * MEMORY_PRESSURE)
         if over_mib >= 0:
             self._tasks.start(self._make_room(node, over_mib))
 
