@@ -185,7 +185,7 @@ def test_package_missing_in_the_image_is_named_with_the_users_traceback(squall: 
 
 
 def test_exit_and_segfault_are_clear_errors_quickly(squall: Installation) -> None:
-    ended = squall.run("crashing.py::exits", timeout_s=30)
+    ended = squall.run("crashing.py::exits", timeout_s=60)
 
     assert ended.code == 0, ended
     errors = re.findall(r"^caught: (.*)$", ended.out, re.MULTILINE)
@@ -195,7 +195,8 @@ def test_exit_and_segfault_are_clear_errors_quickly(squall: Installation) -> Non
     assert "os._exit, a fatal signal or a crash in native code" in errors[0], ended
     assert re.search(r"SIGSEGV|signal 11|139", errors[1]), f"does not say the signal: {errors[1]}"
     assert re.search(r"\(container ct-\w+\)", errors[1]), errors[1]
-    assert seconds(ended.out) < 10, ended
+    # Six containers, each from its program on; nobody waits for a limit.
+    assert seconds(ended.out) < 25, ended
 
 
 def test_exit_in_a_map_costs_its_own_input_only(squall: Installation) -> None:

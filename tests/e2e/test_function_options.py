@@ -112,7 +112,8 @@ def test_single_use_container_serves_one_input(options: Any) -> None:
     assert len(set(used)) == 3
 
 
+@OF_THE_MACHINES_KERNEL  # which says how much of a processor it takes; gVisor counts what it waits for one, too
 def test_sdk_is_imported_quickly_in_a_container(options: Any) -> None:
-    # The least of several: this machine may be doing other things.
+    # The least of several, and without what it waited: this machine may be doing other things.
     assert options.import_ms.remote("import squall") <= 25
     assert options.import_ms.remote("import squall; squall.App; squall.Image") <= 60
