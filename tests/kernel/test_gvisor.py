@@ -184,7 +184,8 @@ async def test_slot_is_what_it_was_when_a_sandbox_has_gone(
 ) -> None:
     tcp = machine.serve("outside", "203.0.113.5", outside=True)
     udp = machine.serve("resolver", "127.0.0.1", 53, kind="udp")
-    proxy = machine.serve("proxy", "127.0.0.1")
+    machine.serve("resolver", "127.0.0.1", 53)
+    proxy, other = machine.serve("proxy", "127.0.0.1"), machine.serve("other", "127.0.0.1")
 
     async with make_pool(resolvers="127.0.0.1", proxy_env={"HTTP_PROXY": f"http://127.0.0.1:{proxy.port}"}) as pool:
         slot = await pool.acquire("ct-1")
@@ -193,7 +194,9 @@ async def test_slot_is_what_it_was_when_a_sandbox_has_gone(
         for isolation in (GVISOR, GVISOR, NAMESPACES, GVISOR):
             assert await probe_inside(containers, slot, "203.0.113.5", tcp.port, isolation=isolation) == outside
         assert await probe_inside(containers, slot, slot.gateway, 53, kind="udp") == "resolver 127.0.0.1"
+        assert await probe_inside(containers, slot, slot.gateway, 53) == "resolver 127.0.0.1"
         assert await probe_inside(containers, slot, slot.gateway, proxy.port) == "proxy 127.0.0.1"
+        assert await probe_inside(containers, slot, slot.gateway, other.port) == "EHOSTUNREACH"
         said = await containers.run(*shell("cat /etc/resolv.conf; echo $HTTP_PROXY"), network=slot)
         await containers.runtime.remove(f"ct-{len(containers.exit_of)}")
         assert await probe(slot, "203.0.113.5", tcp.port) == outside
@@ -201,6 +204,7 @@ async def test_slot_is_what_it_was_when_a_sandbox_has_gone(
 
     assert said.stdout.split() == ["nameserver", slot.gateway, f"http://{slot.gateway}:{proxy.port}"]
     assert udp.seen
+    assert not other.seen
 
 
 async def test_sandbox_reaches_neither_the_machine_nor_other_containers(
