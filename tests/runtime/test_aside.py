@@ -6,6 +6,7 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from squall.runtime.launch import fork_aside
+from squall.runtime.peer import Peer
+from squall.runtime.poll import Poller
 
 # Stands for a spawner: has a lock, and something that it does aside which takes long.
 SPAWNER = """
@@ -58,6 +61,34 @@ def test_it_ends_with_the_spawner(tmp_path: Path, what: str) -> None:
         assert select.select([aside], [], [], 10)[0], "it lives on"
         assert is_free(lock)
         os.close(aside)
+
+
+def test_a_connection_ends_though_something_is_done_aside() -> None:
+    poller = Poller()
+    ours, theirs = socket.socketpair()
+    peer = Peer(ours, poller, lambda peer, message: None, lambda peer: None)
+    begun_read, begun_write = os.pipe()
+
+    def work() -> None:
+        os.write(begun_write, b".")
+        signal.pause()
+
+    forked = fork_aside(work, poller.private)
+    try:
+        os.read(begun_read, 1)
+
+        peer.close()
+
+        assert select.select([theirs], [], [], 10)[0], "somebody has it open"
+        assert theirs.recv(1) == b""
+        assert poller.private == set()
+    finally:
+        os.kill(forked.pid, signal.SIGKILL)
+        os.waitpid(forked.pid, 0)
+        for channel in (forked.channel, theirs):
+            channel.close()
+        for descriptor in (forked.pidfd, begun_read, begun_write):
+            os.close(descriptor)
 
 
 def test_what_cannot_be_killed_just_now_does_not_hold_the_spawners_lock(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -214,7 +214,7 @@ def _mount_from_inside(context: Context, phases: Sequence[Phase], first_pidfd: i
         raise RuntimeFailure("cannot mount what a cell needs")
 
 
-def fork_network_namespaces(nested_fd: int, count: int, private: Sequence[int] = ()) -> Forked:
+def fork_network_namespaces(nested_fd: int, count: int, private: Collection[int] = ()) -> Forked:
     """Make empty network namespaces that belong to a user namespace; their descriptors come with a message."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent_pid = os.getpid()
@@ -236,7 +236,7 @@ def fork_network_namespaces(nested_fd: int, count: int, private: Sequence[int] =
     return Forked(pid, pidfd, ours)
 
 
-def fork_aside(action: Callable[[], None], private: Sequence[int] = ()) -> Forked:
+def fork_aside(action: Callable[[], None], private: Collection[int] = ()) -> Forked:
     """Run something that may block in a process of its own; it answers with an error or just ends."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent_pid = os.getpid()
@@ -252,7 +252,7 @@ def fork_aside(action: Callable[[], None], private: Sequence[int] = ()) -> Forke
     return Forked(pid, pidfd, ours)
 
 
-def end_with(parent_pid: int, private: Sequence[int] = ()) -> None:
+def end_with(parent_pid: int, private: Collection[int] = ()) -> None:
     """End when the parent does, and let go of what is the spawner's alone: a process that cannot be killed just now,
     since it waits for a disk, would hold its lock."""
     for descriptor in private:

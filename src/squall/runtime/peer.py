@@ -38,6 +38,7 @@ class Peer:
         self.is_open = True
         self.wants_events = False
         poller.watch(connection.fileno(), self._on_ready)
+        poller.private.add(connection.fileno())
 
     def send(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
         """Queue a frame. The descriptors are closed here once they are sent or can no longer be."""
@@ -59,6 +60,7 @@ class Peer:
             return
         self.is_open = False
         self._poller.unwatch(self._connection.fileno())
+        self._poller.private.discard(self._connection.fileno())
         self._connection.close()
         self._reader.close()
         for _, descriptors in self._outgoing:

@@ -7,7 +7,7 @@ import itertools
 import select
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 WAIT_MAX_S = 60.0
 
@@ -16,11 +16,12 @@ class Poller:
     """Calls back when a descriptor is ready or a time has come.
 
     Args:
-        private: descriptors that nobody else is to keep open, as a lock is held by whoever does.
+        private: descriptors that nobody else is to keep open, as a lock is held by whoever does, and a connection lives
+            as long.
     """
 
-    def __init__(self, private: tuple[int, ...] = ()) -> None:
-        self.private = private
+    def __init__(self, private: Iterable[int] = ()) -> None:
+        self.private = set(private)
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []

@@ -58,6 +58,7 @@ class Spawner:
         self._poller = Poller(private=(lock_fd,))
         self._peers: list[Peer] = []
         self._listener = _listen(state_dir)
+        self._poller.private.add(self._listener.fileno())
         self._is_shutting_down = False
         records = Records(records_path(state_dir))
         self._tree = detect_cgroups()

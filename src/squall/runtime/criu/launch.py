@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -45,7 +45,7 @@ _CAUSE_LENGTH = 500
 
 def fork_save(
     tool: Tool, id_range: IdRange, container_pidfd: int, pid: int, files: str, directory: str,
-    private: Sequence[int] = (),
+    private: Collection[int] = (),
 ) -> Forked:  # fmt: skip
     """Save a template's copy, which ends with that; what went wrong comes as a message.
 
@@ -94,7 +94,7 @@ def fork_save(
 
 def fork_restore(
     kit: LaunchKit, tool: Tool, id_range: IdRange, entry: Sequence[Phase], container_pidfd: int,
-    outputs: Sequence[int], control: socket.socket, directory: str, cgroup_fd: int, private: Sequence[int] = (),
+    outputs: Sequence[int], control: socket.socket, directory: str, cgroup_fd: int, private: Collection[int] = (),
 ) -> Forked:  # fmt: skip
     """Bring a saved template back into a container; its pid comes as a message, and it ends as a child of ours.
 
