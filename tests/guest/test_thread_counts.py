@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 
 import pytest
@@ -76,6 +77,17 @@ def test_library_that_does_not_end_its_threads_before_a_fork_gets_its_number_in_
 
     assert not given, "its probe has given it, in a process of its own"
     assert threading.active_count() == 1
+
+
+def test_library_whose_probe_user_code_has_the_kernel_reap_gets_its_number_in_each_fork() -> None:
+    given: list[int] = []
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        thread_counts.give_without_threads(given.append, 2)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+    assert not given, "nobody knows what has become of its probe"
 
 
 def test_number_that_user_code_has_set_stays(start: Start) -> None:

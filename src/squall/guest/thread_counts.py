@@ -144,16 +144,19 @@ def _fork_once() -> None:
     _exit_code(child)
 
 
-def _exit_code(pid: int) -> int:
-    """Of a child, which is ended when it does not end."""
+def _exit_code(pid: int) -> int | None:
+    """Of a child, which is ended when it does not end. None: nobody knows, as user code ignores SIGCHLD."""
     deadline = time.monotonic() + PROBE_S
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.0005)
-    os.kill(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    try:
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
+            time.sleep(0.0005)
+        os.kill(pid, signal.SIGKILL)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return None
 
 
 def _setter(ask: Callable[[], int], give: Callable[[int], object], variables: tuple[str, ...]) -> Callable[[], None]:
