@@ -535,6 +535,25 @@ def test_copy_that_is_to_be_saved_holds_no_socket_and_the_template_goes_on(start
     wait_for(lambda: copy not in children_of(one.template.process.pid))
 
 
+def test_copy_that_nobody_waits_for_any_more_ends(start: Start) -> None:
+    one = start(CODE)
+    one.ready("about")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    os.kill(one.template.process.pid, signal.SIGSTOP)
+    with theirs:
+        one.template.ask(b'{"save": 1}', (theirs.fileno(),))
+    ours.close()
+    # Answered after the copy is made.
+    fork = one.template.fork()
+
+    os.kill(one.template.process.pid, signal.SIGCONT)
+
+    fork.joined().close()
+    wait_for(lambda: not children_of(one.template.process.pid))
+    one.fork()
+    assert one.call()["local"] is False
+
+
 def test_template_reaps_its_children(start: Start) -> None:
     one = start(CODE)
     one.ready("about")

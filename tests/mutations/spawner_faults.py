@@ -98,4 +98,19 @@ SPAWNER_FAULTS = (
             ),
         },
     ),
+    Mutation(
+        "copy-late",
+        "a copy of a template that nobody waits for any more",
+        "it stays until somebody looks after strays",
+        (
+            Change(
+                "src/squall/guest/template.py",
+                "                os._exit(0)  # nobody waits for a copy any more\n",
+                "                pass\n",
+            ),
+        ),
+        {
+            "tests/guest/test_template.py::test_copy_that_nobody_waits_for_any_more_ends": "wait_for(lambda: not children_of"
+        },
+    ),
 )
