@@ -109,8 +109,6 @@ SPAWNER_FAULTS = (
                 "                pass\n",
             ),
         ),
-        {
-            "tests/guest/test_template.py::test_copy_that_nobody_waits_for_any_more_ends": "wait_for(lambda: not children_of"
-        },
+        {"tests/guest/test_template.py::test_copy_that_nobody_waits_for_any_more_ends": "wait_for(lambda: not"},
     ),
 )
