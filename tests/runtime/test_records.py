@@ -55,3 +55,13 @@ def test_full_or_missing_disk_is_named(tmp_path: Path) -> None:
 def test_names_that_could_leave_their_directory_are_refused(name: str) -> None:
     with pytest.raises(RuntimeFailure, match="as a container id"):
         check_name("a container id", name)
+
+
+def test_what_the_disk_does_not_take_leaves_nothing(tmp_path: Path) -> None:
+    records = Records(str(tmp_path))
+    (tmp_path / "ct-1.json").mkdir()
+
+    with pytest.raises(RuntimeFailure, match="cannot write the record"):
+        records.write(Record("ct-1", "/x"))
+
+    assert [one.name for one in tmp_path.iterdir()] == ["ct-1.json"]

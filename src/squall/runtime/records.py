@@ -7,6 +7,7 @@ left to find, and records may be empty.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -55,6 +56,8 @@ class Records:
                 json.dump({"container_id": record.container_id, "state_dir": record.state_dir}, file)
             os.replace(f"{path}.new", path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{path}.new")
             raise RuntimeFailure(describe_errno("write the record", path, error.errno or 0)) from error
 
     def forget(self, container_id: str) -> None:
