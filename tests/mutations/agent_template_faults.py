@@ -408,6 +408,28 @@ AGENT_TEMPLATE_FAULTS = (
         {f"{AGENTS}test_no_container_is_ended_for_what_the_next_agent_lacks[sockets]": "set(world.slots.held)"},
     ),
     Mutation(
+        "full-disk-as-failure",
+        "a disk that gets full while a template is saved",
+        "that counts as a failure of the template",
+        (Change(f"{AGENT}template/saver.py", "if is_lacking or space.is_short_of_bytes or", "if is_lacking or"),),
+        {f"{SAVED}test_a_disk_that_gets_full_while_a_template_is_saved_is_no_failure_of_it": "failure_count"},
+    ),
+    Mutation(
+        "deleted-in-its-place",
+        "what is dropped from the disk and cannot be moved away",
+        "it is deleted later in the place where a good one may be by then",
+        (
+            Change(
+                f"{AGENT}template/saved.py", "            os.rename(place, doomed)\n", "            doomed = place\n"
+            ),
+        ),
+        {
+            f"{SAVED}test_what_goes_has_another_name_at_once_and_what_cannot_be_written_leaves_nothing": (
+                "await store.keep(place, one)"
+            )
+        },
+    ),
+    Mutation(
         "failures-add-up",
         "forks that fail now and then",
         "they are counted over the whole life of the template, whatever succeeds in between",

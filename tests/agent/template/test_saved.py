@@ -290,19 +290,64 @@ async def test_what_is_larger_than_all_may_be_is_said_to_be(world: World) -> Non
         assert "SQUALL_TEMPLATE_DISK_MIB" in listed.disk_cause
 
 
-async def test_nothing_is_saved_where_the_disk_or_the_memory_is_short(
+async def test_where_disk_or_memory_is_short_that_is_told_and_it_is_saved_when_there_is_room(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    async def waits(cause: str) -> None:
+        await until(lambda: world.agent.templates.told()[0].disk_cause.startswith(f"not yet: {cause}"))
+        assert not on_disk(world)
+
     async with saving(world, template_memory_mib=30):
         await snapshot(world)
-        await asyncio.sleep(0.1)
-        assert not on_disk(world), "to check it, 40 MiB would be needed"
-    monkeypatch.setattr(saver, "space_of", lambda _: Space(30 * MIB, 10_000, 20 * MIB, 10))
-    async with saving(world):
-        await asyncio.sleep(0.1)
+        await waits("to check it, templates would have to occupy more memory")
+    spaces = [Space(30 * MIB, 10_000, 20 * MIB, 10)]
+    monkeypatch.setattr(saver, "space_of", lambda _: spaces[-1])
+    monkeypatch.setattr(saver, "STILL_S", 0.05)
+    async with saving(world) as agent:
+        await waits("it needs 20 MiB of a disk that is nearly full")
+        spaces.append(Space(300 * MIB, 10_000, 20 * MIB, 10))
 
-        assert not on_disk(world)
-        assert (await told(world))[0].disk_cause == "", "that is not its fault, and not counted"
+        assert "failure_count" not in json.loads((await kept(world) / "about.json").read_text())
+        assert agent.templates.told()[0].disk_cause == ""
+        await agent.end_all(0.0)
+
+
+async def test_a_disk_that_gets_full_while_a_template_is_saved_is_no_failure_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plenty, full = Space(300 * MIB, 10_000, 20 * MIB, 10), Space(1 * MIB, 10_000, 20 * MIB, 10)
+    spaces = [plenty, full]
+    monkeypatch.setattr(saver, "space_of", lambda _: spaces.pop(0) if spaces else plenty)
+    world.machine.save_failures = [RuntimeFailure("CRIU: Error (criu/page-xfer.c): No space left on device")]
+    causes: list[str] = []
+    note = SavedTemplates.waits
+
+    def waits(store: SavedTemplates, one: SavedTemplate, cause: str) -> None:
+        causes.append(cause)
+        note(store, one, cause)
+
+    monkeypatch.setattr(SavedTemplates, "waits", waits)
+    async with saving(world) as agent:
+        await snapshot(world)
+
+        assert "failure_count" not in json.loads((await kept(world) / "about.json").read_text())
+        assert causes == ["not yet: there was no room left: CRIU: Error (criu/page-xfer.c): No space left on device"]
+        await agent.end_all(0.0)
+
+
+async def test_one_that_ends_while_it_comes_back_is_told_with_how_it_did(world: World) -> None:
+    async with with_one_saved(world):
+        pass
+    world.report = None
+    async with saving(world) as agent:
+        starting = asyncio.ensure_future(snapshot(world))
+        await until(lambda: world.templates)
+        world.report = SLOW
+
+        _, answer = await starting
+
+        assert "it could not be brought back: it ended before it was ready (exit code 1)" in answer.cause
+        await agent.end_all(0.0)
 
 
 # What goes
@@ -535,6 +580,22 @@ async def test_those_used_longest_ago_go_when_all_are_too_much(store: SavedTempl
     assert [one.key[0] for one in again.known() if one.key[0] != "b"] == ["c", "a"]
 
 
+async def test_what_goes_has_another_name_at_once_and_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    discarded: list[Path] = []
+    store = SavedTemplates(tmp_path, 100 * MIB, discarded.append, time.time)  # tidy: a clock of files
+    await store.open()
+    await keep(store, about("a"))
+
+    store.forget(["a" * 40])
+    await keep(store, about("a"))
+    assert [one.name for one in discarded] != ["a" * 40]
+    assert set(store.top.iterdir()) == {discarded[0], store.top / ("a" * 40)}
+
+    (store.top / ("b" * 40) / "in the way").mkdir(parents=True)
+    await store.failed(about("b"), "it has not come back")
+    assert set(store.top.iterdir()) - set(discarded) == {store.top / ("a" * 40), store.top / ("b" * 40)}
+
+
 async def test_what_a_function_had_saved_before_goes_and_what_others_have_stays(store: SavedTemplates) -> None:
     for key, function_id in zip("abcd", ("fu-1", "fu-1", "fu-2", "fu-1"), strict=True):
         await keep(store, about(key, function_id=function_id, size_bytes=MIB))
@@ -543,10 +604,8 @@ async def test_what_a_function_had_saved_before_goes_and_what_others_have_stays(
     store.forget(["d" * 40])
 
     again = SavedTemplates(store.top.parent, 100 * MIB, lambda place: None, time.time)  # tidy: a clock of files
+    await again.open()
     for known in (store, again):
-        await known.open()
-        if known is again:
-            known.forget(["d" * 40])  # nobody took its files away
         known.supersede("fu-1", "b" * 40)
         assert sorted(one.key[0] for one in known.known()) == ["b", "c"]
         known.supersede("fu-1", "")

@@ -163,13 +163,6 @@ class Faults:
             self._roster.unfit(template, f"it has ended by itself ({_in_words(status)})")
         self._tasks.start(self._roster.bury(template))
 
-    async def why_not_ready(self, template: Template) -> str:
-        """In words, of one that has ended before it was. Of its end may be told later than that there is no report."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_S):
-                await template.ended.wait()
-        return "it ended before it was ready" + (f" ({template.ended_how})" if template.ended_how else "")
-
     def _waiting_ended(self, cell_id: str) -> None:
         """What nobody had begun in: killed, as a rule, for its memory. That says nothing of its template, but the next
         one would be killed as well."""

@@ -121,7 +121,7 @@ class SavedTemplates:
                     self._know(one)
                 for place, cause in doomed:
                     _log.info("a saved template is dropped: %s (%s)", cause, place.name)
-                    self._discard(place)
+                    self._take_away(place)
                 self._is_open = True
         return self._machine is not None
 
@@ -241,15 +241,21 @@ class SavedTemplates:
         self.forget([about.key])
         self._know(failed)
         _log.warning("%s: it is not on the disk: %s", about.template_id, failed.cause)
+        place: Path | None = None
         try:
-            await asyncio.to_thread(self._write_failed, failed)
+            place = await asyncio.to_thread(self._new_place)
+            await asyncio.to_thread(_write_about, place, failed)
+            await asyncio.to_thread(_put, place, self.top / failed.key)
         except OSError as error:
             _log.warning("%s: that is not written down: %s", about.template_id, error)
+            if place is not None:
+                self._discard(place)
 
-    def _write_failed(self, failed: SavedTemplate) -> None:
-        place = self._new_place()
-        _write_about(place, failed)
-        _put(place, self.top / failed.key)
+    def waits(self, about: SavedTemplate, cause: str) -> None:
+        """There is no room for it now, which is no failure of it, and is not written down."""
+        before = self._known.get(about.key)
+        count = before.failure_count if before is not None else 0
+        self._know(replace(about, failure_count=count, cause=cause, used_at=self._now()))
 
     # What goes
 
@@ -261,8 +267,19 @@ class SavedTemplates:
             keys_of.discard(one.key)
             if not keys_of:
                 del self._keys_of[one.function_id]
-            self._discard(self.top / one.key)
+            self._take_away(self.top / one.key)
         return gone
+
+    def _take_away(self, place: Path) -> None:
+        """Out of the way of the next one of its key, whenever it is deleted."""
+        doomed = self.top / f"{_NEW}{secrets.token_hex(8)}"
+        try:
+            os.rename(place, doomed)
+        except FileNotFoundError:
+            return
+        except OSError:
+            doomed = place
+        self._discard(doomed)
 
     def forget_if(self, is_doomed: Callable[[SavedTemplate], bool]) -> list[SavedTemplate]:
         """Drop those that are; returns which there were."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import itertools
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace as replaced
@@ -28,12 +30,13 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.task_set import TaskSet
 from squall.protocol.template import FUNCTION
 from squall.runtime.contract import TemplateReport
-from squall.runtime.errors import RuntimeFailure, SpawnerGone, TemplateUnfit
+from squall.runtime.errors import ContainerMissing, DescriptorsLost, RuntimeFailure, SpawnerGone, TemplateUnfit
 
 SAVE_AFTER_S = 10.0
 """After it is ready: what is wanted for a moment only is gone by then."""
 AGAIN_S = (60.0, 600.0)
-"""After an attempt that has come to nothing."""
+STILL_S = 3_600.0
+"""After an attempt that has come to nothing; then for as long as there is no room for it."""
 CALM_S_MAX = 60.0
 """How long a moment without starts is waited for."""
 WORTH_MS = 300.0
@@ -43,6 +46,9 @@ BRING_BACK_S = 40.0
 _MIB = 2**20
 
 _log = logging.getLogger("squall.agent.template")
+
+
+_LACKS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class _NoRoom(Exception):
@@ -98,11 +104,12 @@ class Saver:
         except SpawnerGone:
             raise
         except (RuntimeFailure, TimeoutError) as error:
+            why = await template.why_not_ready() if isinstance(error, ContainerMissing) else str(error)
             if self._saved.find(template.key) is not found:
                 # Its files were taken away under it: that is no fault of theirs, and nothing is to be known of it.
                 template.detour = "its template was made anew: what was saved of it was dropped meanwhile"
                 return None
-            cause = f"it could not be brought back: {error or f'it was not back within {BRING_BACK_S:g} s'}"
+            cause = f"it could not be brought back: {why or f'it was not back within {BRING_BACK_S:g} s'}"
             template.detour = printable(f"its template was made anew: {cause}")
             await self._saved.failed(_about(template), printable(cause))
             return None
@@ -127,7 +134,7 @@ class Saver:
     async def _save_later(self, template: Template) -> None:
         if not await self._saved.open():
             return
-        for pause_s in (SAVE_AFTER_S, *AGAIN_S):
+        for pause_s in itertools.chain((SAVE_AFTER_S, *AGAIN_S), itertools.repeat(STILL_S)):
             await asyncio.sleep(pause_s)
             async with self._turn:
                 with contextlib.suppress(TimeoutError):
@@ -143,25 +150,33 @@ class Saver:
 
     async def _save(self, template: Template) -> None:
         try:
-            await asyncio.to_thread(self._check_room, template)
-            async with self._new_place() as place:
-                async with asyncio.timeout(SAVE_S):
-                    await self._services.runtime.save(template.template_id, str(self._saved.template_in(place)))
-                size_bytes = (await asyncio.to_thread(tree_use, str(place), lambda _: True)).space_bytes
-                if size_bytes > self._saved.bytes_max:
-                    await self._saved.failed(_about(template), self._too_large(size_bytes), is_for_good=True)
-                    return
-                await self._check(template, place)
-                if template.is_ready:
-                    await self._saved.keep(place, replaced(_about(template), size_bytes=size_bytes))
-                    self._has_kept(template, size_bytes)
-        except (_NoRoom, SpawnerGone) as error:
+            async with self._room():
+                await self._put_on_disk(template)
+        except SpawnerGone as error:
             _log.info("%s is not put on the disk now: %s", template.template_id, error)
+        except _NoRoom as error:
+            _log.info("%s is not put on the disk now: %s", template.template_id, error)
+            if template.is_ready:
+                self._saved.waits(_about(template), printable(f"not yet: {error}"))
         except (RuntimeFailure, PlatformError, OSError, TimeoutError) as error:
             # Where it was dropped meanwhile there is nothing to be said of it.
             if template.is_ready:
                 cause = f"it could not be saved: {error or f'it took longer than {SAVE_S:g} s'}"
                 await self._saved.failed(_about(template), printable(cause))
+
+    async def _put_on_disk(self, template: Template) -> None:
+        await asyncio.to_thread(self._check_room, template)
+        async with self._new_place() as place:
+            async with asyncio.timeout(SAVE_S):
+                await self._services.runtime.save(template.template_id, str(self._saved.template_in(place)))
+            size_bytes = (await asyncio.to_thread(tree_use, str(place), lambda _: True)).space_bytes
+            if size_bytes > self._saved.bytes_max:
+                await self._saved.failed(_about(template), self._too_large(size_bytes), is_for_good=True)
+                return
+            await self._check(template, place)
+            if template.is_ready:
+                await self._saved.keep(place, replaced(_about(template), size_bytes=size_bytes))
+                self._has_kept(template, size_bytes)
 
     def _has_kept(self, template: Template, size_bytes: int) -> None:
         if template.is_ready:
@@ -177,6 +192,24 @@ class Saver:
             yield place
         finally:
             self._saved.give_up(place)
+
+    @contextlib.asynccontextmanager
+    async def _room(self) -> AsyncIterator[None]:
+        """What fails in here for want of room, of whoever else has filled the disk meanwhile, is nobody's failure.
+
+        Raises:
+            _NoRoom: it did.
+        """
+        try:
+            yield
+        except SpawnerGone:
+            raise
+        except (RuntimeFailure, OSError) as error:
+            is_lacking = isinstance(error, DescriptorsLost) or (isinstance(error, OSError) and error.errno in _LACKS)
+            space = space_of(self._config.data_dir)
+            if is_lacking or space.is_short_of_bytes or space.is_short_of_inodes:
+                raise _NoRoom(f"there was no room left: {error or 'it took too long'}") from error
+            raise
 
     def _check_room(self, template: Template) -> None:
         """Blocks.

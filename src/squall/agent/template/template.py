@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 
 from squall.agent.outfit import Outfit
@@ -12,6 +13,8 @@ from squall.protocol.function import GVISOR
 from squall.protocol.node import ContainerStart
 from squall.protocol.template import FUNCTION, MAKING, READY, NodeTemplate
 
+TOLD_S = 1.0
+"""How long after its end it is told how it was."""
 _MIB = 2**20
 
 
@@ -79,6 +82,13 @@ class Template:
     def template_id(self) -> str:
         """Its id."""
         return self.outfit.record.container_id
+
+    async def why_not_ready(self) -> str:
+        """In words, of one that has ended before it was. Of its end may be told later than that there is no report."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(TOLD_S):
+                await self.ended.wait()
+        return "it ended before it was ready" + (f" ({self.ended_how})" if self.ended_how else "")
 
     @property
     def parked_count(self) -> int:

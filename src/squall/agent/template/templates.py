@@ -568,7 +568,7 @@ class Templates:
             # Neither its fault nor the machine's: all templates are gone, and come again.
             self._roster.drop(template, str(error))
         except ContainerMissing:
-            self._roster.unfit(template, await self._faults.why_not_ready(template))
+            self._roster.unfit(template, await template.why_not_ready())
         except TimeoutError:
             self._roster.unfit(template, f"it was not ready within {make_s:g} s")
         except FAILURES as error:
