@@ -40,16 +40,18 @@ def test_version_is_what_it_says(tmp_path: Path) -> None:
     assert tool.version() == ""
 
 
-def test_doctor_says_which_one_there_is_and_how_to_get_one(tmp_path: Path) -> None:
+def test_doctor_says_which_one_there_is_and_how_to_get_one_where_that_can_be(tmp_path: Path) -> None:
     good = check_criu(str(install(tmp_path / "criu", "Version: 4.1.1")))
     broken = check_criu(str(install(tmp_path / "broken", "cannot load")))
-    missing = check_criu(str(tmp_path / "nowhere"))
+    missing = [check_criu(str(tmp_path / "nowhere"), system) for system in ("debian", "ubuntu", "")]
 
     assert good == Check("criu", "ok", f"{tmp_path}/criu, version 4.1.1")
     assert (broken.status, broken.fix) == ("warn", "make criu")
-    assert broken.finding.startswith(f"{tmp_path}/broken does not run: needed for templates that outlive a restart")
-    assert (missing.status, missing.fix) == ("warn", "make criu")
-    assert missing.finding.startswith("missing: needed for templates that outlive a restart")
+    assert broken.finding.startswith(f"{tmp_path}/broken does not run: without it templates are made anew")
+    for one in missing:
+        assert (one.status, one.fix) == ("ok", ""), "nothing is wrong on a machine without it"
+        assert one.finding.startswith("not installed (optional): without it templates are made anew")
+    assert ["make criu" in one.finding for one in missing] == [True, False, False], "where there is a package for it"
 
 
 def test_everything_is_reached_through_descriptors() -> None:
