@@ -83,3 +83,15 @@ def test_what_cannot_be_measured_says_why_and_leaves_nothing(deployed: Installat
     assert "unexpected keyword argument 'no'" in failing.err
     assert "given by --args" in failing.err
     assert running(deployed) == kept
+
+
+@pytest.mark.timeout(240)
+def test_what_does_not_load_ends_the_measurement_with_its_cause(session_installation: Installation) -> None:
+    ended = session_installation.command("deploy", str(PROGRAMS / "not_loading.py"), timeout_s=120)
+    assert ended.code == 0, ended
+
+    failed = session_installation.command("bench", "start", "not-loading.hello", timeout_s=120)
+    session_installation.command("app", "stop", "not-loading", "--yes")
+
+    assert failed.code == 1, failed
+    assert "its database is away" in failed.err
