@@ -66,6 +66,32 @@ SERVER_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "plain-for-nobody",
+        "a container that is asked for as no fork",
+        "it outlives the input that needed it, and starts for nothing",
+        (
+            Change(
+                f"{FLEET}scaling.py",
+                "not (container.is_plain and dispatcher.quarantine.is_in_doubt)",
+                "not container.is_plain",
+            ),
+        ),
+        {
+            f"{DOUBT}test_what_was_asked_for_as_plain_goes_with_the_input_that_needed_it": (
+                "until(lambda: not containers(stage, spec))"
+            ),
+        },
+    ),
+    Mutation(
+        "forks-go-for-nothing",
+        "an app of which too many containers wait for a place",
+        "its forks are ended one after the other for one that is not asked for",
+        (Change(f"{FLEET}scaling.py", "        if not self._fleet.room(dispatcher):\n", "        if False:\n"),),
+        {
+            f"{DOUBT}test_no_fork_goes_for_one_that_may_not_be_asked_for_yet": "len(containers(stage, spec)) == 3",
+        },
+    ),
+    Mutation(
         "detour-each-time",
         "floods of lines",
         "each start that is no copy is told, and not each cause",

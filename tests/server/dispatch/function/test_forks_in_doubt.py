@@ -145,3 +145,49 @@ async def test_a_plain_start_that_fails_is_tried_again_and_does_not_leave_the_in
         got = await stage.done(call, 1)
 
         assert (got[0].status, len(crashes.under)) == (wire.SUCCEEDED, 1)
+
+
+async def test_what_was_asked_for_as_plain_goes_with_the_input_that_needed_it() -> None:
+    async with staged(cpu_milli=2_000) as stage:
+        stage.node.start_path = FORK
+        gate = asyncio.Event()
+
+        async def run(guest: FakeGuest, value: bytes) -> bytes:
+            await gate.wait()
+            return await double(guest, value)
+
+        stage.node.run = run
+        spec = await stage.client.function(cpu_milli=1_000)
+        doomed = stage.client.call(spec.function_id, 3)
+        await stage.until(lambda: stage.node.started and stage.node.started[0].running)
+        others = await stage.client.function(cpu_milli=1_000)
+        held = stage.client.call(others.function_id, 1, 2)
+        await stage.until(lambda: len(containers(stage, others)) == 2)
+
+        stage.node.started[0].exit(None, 11)
+        await stage.until(lambda: [(one.state, one.is_plain) for one in containers(stage, spec)] == [("pending", True)])
+        await stage.pass_time(1.0)
+        assert containers(stage, spec), "somebody needs it"
+        stage.client.close_call(doomed)
+        await stage.until(lambda: not containers(stage, spec))
+
+        gate.set()
+        await stage.done(held, 2)
+
+
+async def test_no_fork_goes_for_one_that_may_not_be_asked_for_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        stage.node.start_path = FORK
+        crashes = Crashes(is_fork)
+        stage.node.run = crashes.run
+        spec = await stage.client.function(min_containers=4)
+        await are_idle(stage, spec, 4)
+        monkeypatch.setattr(stage.plane.fleet, "room", lambda dispatcher: 0)
+
+        call = stage.client.call(spec.function_id, 3)
+        await stage.until(lambda: crashes.under)
+        await stage.pass_time(2.0)
+        assert len(containers(stage, spec)) == 3
+        monkeypatch.undo()
+
+        assert (await stage.done(call, 1))[0].value == b"6"

@@ -75,12 +75,8 @@ class ContainerFleet:
     # Asking for containers
 
     def request(self, dispatcher: Dispatcher, count: int, *, is_plain: bool = False) -> int:
-        """Ask for more containers of a function; returns how many were asked for, which is fewer where so many of its
-        app wait for a place already. A function that has none waiting gets one in any case."""
-        root_app_id, function_id = dispatcher.root_app_id, dispatcher.spec.function_id
-        room = PENDING_MAX - self.starts.scheduler.waiting_of(root_app_id)
-        least = 0 if self.starts.scheduler.is_waiting(function_id) else 1
-        count = min(count, max(room, least))
+        """Ask for more containers of a function; returns how many were asked for, at most `room`."""
+        count = min(count, self.room(dispatcher))
         for _ in range(count):
             container = Container(new_id("ct"), dispatcher, self._clock.now(), self._clock.monotonic())
             container.is_plain = is_plain
@@ -90,10 +86,17 @@ class ContainerFleet:
             self.starts.place()
         return count
 
+    def room(self, dispatcher: Dispatcher) -> int:
+        """How many more of a function may be asked for: fewer where so many of its app wait for a place already. One
+        that has none waiting gets one in any case."""
+        room = PENDING_MAX - self.starts.scheduler.waiting_of(dispatcher.root_app_id)
+        least = 0 if self.starts.scheduler.is_waiting(dispatcher.spec.function_id) else 1
+        return max(room, least)
+
     def cancel_pending(self, dispatcher: Dispatcher, count: int) -> None:
         """Ask for fewer, the latest first, before they are placed."""
         waiting = [one for one in dispatcher.containers.values() if one.container_id in self.starts.pending]
-        pending = [one for one in waiting if not one.is_plain]
+        pending = [one for one in waiting if not (one.is_plain and dispatcher.quarantine.is_in_doubt)]
         for container in pending[::-1][:count]:
             self.kill(container, "no longer wanted")
 

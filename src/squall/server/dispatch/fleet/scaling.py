@@ -39,8 +39,8 @@ def load_of(dispatcher: Dispatcher, now: float, cores: int) -> Load:
         if container.is_draining or container.ending:
             continue
         if not container.is_ready:
-            # One that was asked for as no fork is for an input that no other is given to.
-            if container.node is None and not container.is_plain:
+            # One that was asked for as no fork is for an input that no other is given to, while there is one.
+            if container.node is None and not (container.is_plain and dispatcher.quarantine.is_in_doubt):
                 pending += 1
             else:
                 starting += 1
@@ -110,15 +110,16 @@ class Scaling:
             return
         now = self._clock.monotonic()
         dispatcher.last_scaled_at = now
-        self._start_proven(dispatcher, now)
+        is_put_off = self._start_proven(dispatcher, now)
         load = load_of(dispatcher, now, self._fleet.starts.scheduler.cores)
         decision = decide(load)
         dispatcher.is_provided_for = load.queued > 0 and not is_short(load, decision)
         wait_s = look_again_s(load, decision)
         if decision.start:
             dispatcher.last_step_at = now
-            if self._fleet.request(dispatcher, decision.start) < decision.start:
-                wait_s = STEP_S if wait_s is None else min(wait_s, STEP_S)
+            is_put_off |= self._fleet.request(dispatcher, decision.start) < decision.start
+        if is_put_off:
+            wait_s = STEP_S if wait_s is None else min(wait_s, STEP_S)
         if wait_s is not None:
             dispatcher.next_look = self._clock.call_later(wait_s, lambda: self.changed(dispatcher))
         if decision.cancel_pending:
@@ -126,12 +127,18 @@ class Scaling:
         for container_id in decision.stop:
             self._fleet.drain(dispatcher.containers[container_id], "nothing to do")
 
-    def _start_proven(self, dispatcher: Dispatcher, now: float) -> None:
-        """Start one plainly, if an input needs that (`quarantine.py`)."""
+    def _start_proven(self, dispatcher: Dispatcher, now: float) -> bool:
+        """Start one plainly, if an input needs that (`quarantine.py`); whether to try again, as too many wait for a
+        place already."""
         is_late_enough = dispatcher.last_failure_at + backoff_s(dispatcher.failures_in_a_row) <= now
         quarantine = dispatcher.quarantine
-        if is_late_enough and quarantine.lacks_proven and quarantine.make_place():
+        if not (is_late_enough and quarantine.lacks_proven):
+            return False
+        if not self._fleet.room(dispatcher):
+            return True
+        if quarantine.make_place():
             self._fleet.request(dispatcher, 1, is_plain=True)
+        return False
 
 
 def _interval_s(dispatcher: Dispatcher) -> float:

@@ -701,6 +701,8 @@ class Dispatcher:
                 for record, body in failed_batches(call.call_id, indexes, tries, failure, pickled):
                     call.sink.put_outputs(call, record, body)
             self.calls.end_if_over(call)
+        if inputs:
+            self.fleet.changed(self)  # containers that wait for a place may have waited for these
 
     def forget_gone(self) -> None:
         """Let go of inputs that have left the queue, once they are most of it: no container may come by for hours."""

@@ -153,6 +153,11 @@ class Quarantine:
     # Forks in doubt
 
     @property
+    def is_in_doubt(self) -> bool:
+        """Whether a suspect waits that no fork is given to before it has answered."""
+        return bool(self._in_doubt)
+
+    @property
     def lacks_proven(self) -> bool:
         """Whether a container must be started plainly, for the sake of a suspect that no fork is given to."""
         if not self._in_doubt or any(one.is_proven for one in self._dispatcher.idle):
