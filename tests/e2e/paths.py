@@ -48,6 +48,7 @@ DETOURS = (
     Detour("crashing.exit_at_once", PLAIN, _DOUBTED),
     Detour("crashing.exit_if_five", PLAIN, _DOUBTED),
     Detour("crashing.read_null", PLAIN, _DOUBTED),
+    Detour("family.die", PLAIN, _DOUBTED),
     Detour("hostile.stubborn", PLAIN, _DOUBTED),
     Detour("progressing.crash", PLAIN, _DOUBTED),
     Detour("retrying.poison", PLAIN, _DOUBTED),

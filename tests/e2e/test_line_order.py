@@ -24,8 +24,10 @@ def test_lines_come_before_the_result_they_led_to(
     assert not late, f"{len(late)} of {count} lines came after their result, the first of {late[0]}"
 
 
+@pytest.mark.timeout(300)
 def test_endless_output_does_not_hold_results_back(session_installation: Installation) -> None:
-    ended = flows.command_ok(session_installation, "run", "ordered.py::flooded")
+    # A million lines take a busy machine longer than a minute.
+    ended = flows.command_ok(session_installation, "run", "ordered.py::flooded", timeout_s=240)
 
     results = [line for line in ended.out.splitlines() if line.startswith("result ")]
     assert results == [*[f"result {x}" for x in range(20)], "result 1000000"]
