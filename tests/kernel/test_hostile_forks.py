@@ -205,10 +205,12 @@ async def test_fork_that_hangs_is_its_templates_fault_before_an_agent_gives_it_u
     template = await forge.ready(*option)
     spec = forge.spec(template)
 
-    with pytest.raises(TemplateUnfit, match="did nothing within"):
-        async with asyncio.timeout(FORK_S):
-            await forge.runtime.start(spec)
+    started = asyncio.ensure_future(forge.runtime.start(spec))
+    told, _ = await asyncio.wait([started], timeout=FORK_S)
 
+    assert told == {started}
+    with pytest.raises(TemplateUnfit, match="did nothing within"):
+        await started
     assert not await exists(forge.containers, spec.container_id)
 
 
