@@ -25,13 +25,15 @@ from squall.protocol.app import AppCreate
 from squall.protocol.call import InputBatch
 from squall.protocol.function import BY_FILE, SERIALIZED, Definition, FunctionSpec
 from squall.protocol.guest import (
+    ENV_CONTAINER_ID,
+    ENV_TOKEN,
     TEMPLATE_FUNCTION,
     TEMPLATE_GUEST,
     GuestHello,
     GuestWaiting,
     Ready,
 )
-from tests.guest.spawner_double import TEMPLATE, TIMEOUT_S
+from tests.guest.spawner_double import TEMPLATE, TEMPLATE_TOKEN, TIMEOUT_S
 from tests.guest.started_guest import interpreters
 from tests.guest.started_template import CALL, Start
 from tests.sdk.double import ServerDouble
@@ -76,6 +78,9 @@ def forks():
 
 def calls(name):
     return eval(name)
+
+def shown():
+    return open("/proc/self/environ").read().split(chr(0))
 
 @app.cls(enable_memory_snapshot=True)
 class Model:
@@ -257,6 +262,17 @@ def test_environment_of_a_fork_is_its_own_with_what_the_module_has_changed(start
         "SQUALL_CONTAINER_ID": "ct-fork",
     }
     assert in_c == in_python
+
+
+def test_kernel_shows_no_token_of_the_template_in_a_fork(start: Start) -> None:
+    one = start(CODE)
+    one.ready("shown")
+    one.fork()
+
+    shown = one.call()
+
+    assert f"{ENV_CONTAINER_ID}={TEMPLATE}" in shown, "the rest is as it was"
+    assert f"{ENV_TOKEN}={TEMPLATE_TOKEN}" not in shown
 
 
 def test_what_is_registered_for_the_end_runs_in_each_fork_and_not_in_the_template(start: Start) -> None:

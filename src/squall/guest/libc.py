@@ -25,6 +25,8 @@ _prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
 _madvise = _libc.madvise
 _madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
 _capset.argtypes = [ctypes.c_char_p, ctypes.c_char_p]
+_getenv = _libc.getenv
+_getenv.argtypes, _getenv.restype = [ctypes.c_char_p], ctypes.c_void_p
 
 
 class CallFailed(Exception):
@@ -66,6 +68,14 @@ def collapse_pages(address: int, length: int) -> bool:
 def populate_pages(address: int, length: int) -> bool:
     """Have these pages mapped as if each was read; False where this kernel cannot (Linux 5.14 can)."""
     return _madvise(address, length, _MADV_POPULATE_READ) == 0 or ctypes.get_errno() != errno.EINVAL
+
+
+def erase_variable(name: str) -> None:
+    """Overwrite the value of a variable where it is in memory: of one that is as it was when the process was started
+    /proc has nothing any more, of this process nor of its forks."""
+    address = _getenv(os.fsencode(name))
+    if address is not None:
+        ctypes.memset(address, 0, len(ctypes.string_at(address)))
 
 
 def install_filter(program: bytes) -> None:

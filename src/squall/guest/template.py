@@ -89,6 +89,7 @@ class Template:
     def __init__(self, guest: Guest, started: float) -> None:
         self._guest = guest
         self._started = started
+        self._token = _take_token()
         self._environment = _first_environment()
         self._began_in = os.getcwd()
         self._has_function = os.environ.pop(ENV_TEMPLATE) == TEMPLATE_FUNCTION
@@ -186,8 +187,7 @@ class Template:
         return ready_of(served._replace(import_ms=0.0, enter_ms=0.0))
 
     def _load(self) -> Served:
-        token = os.environ.pop(ENV_TOKEN, "")
-        link = Link(self._guest.socket_path, token, os.environ.get(ENV_CONTAINER_ID, ""), ROLE_TEMPLATE)
+        link = Link(self._guest.socket_path, self._token, os.environ.get(ENV_CONTAINER_ID, ""), ROLE_TEMPLATE)
         try:
             link.connect()
             boot = receive_boot(link)
@@ -198,7 +198,7 @@ class Template:
         finally:
             link.disconnect()
         self._boot = boot
-        _container.enter(boot, self._guest.socket_path, token)
+        _container.enter(boot, self._guest.socket_path, self._token)
         try:
             return load_served(boot, self._started)
         except LoadFailed as error:
@@ -325,6 +325,14 @@ def _in_words(error: LoadFailed) -> str:
 
 
 def _first_environment() -> dict[str, str]:
+def _take_token() -> str:
+    """The template's own, which the kernel would show of each of its forks for as long as that lives."""
+    token = os.environ.get(ENV_TOKEN, "")
+    libc.erase_variable(ENV_TOKEN)
+    os.environ.pop(ENV_TOKEN, None)
+    return token
+
+
     """What the process was started with, before code that runs with the interpreter could change it."""
     with open("/proc/self/environ", "rb") as file:
         pairs = (os.fsdecode(one).partition("=") for one in file.read().split(b"\0") if one)

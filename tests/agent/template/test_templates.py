@@ -14,9 +14,12 @@ import pytest
 from squall.agent.outfit import Outfit, Outfits
 from squall.agent.record import read_record
 from squall.agent.template import memory, pools, templates, verdicts, wanted
+from squall.protocol import codec as wire
+from squall.protocol.channel.stream import connect_unix
 from squall.protocol.errors import PlatformError
+from squall.protocol.frames import Frame
 from squall.protocol.function import Resources
-from squall.protocol.guest import ENV_TEMPLATE, ENV_TOKEN
+from squall.protocol.guest import ENV_CONTAINER_ID, ENV_TEMPLATE, ENV_TOKEN, ROLE_CLIENT, GuestHello
 from squall.protocol.ids import new_id
 from squall.protocol.image_catalog import NodeGc, NodeImageGc
 from squall.protocol.template import (
@@ -27,8 +30,9 @@ from squall.protocol.template import (
 from squall.runtime.contract import TemplateReport
 from squall.runtime.errors import SpawnerGone
 from squall.runtime.fake import FakeRuntime
+from squall.runtime.spec import ContainerSpec
 from tests.agent.nodes import filled, node, snapshot, specs, started, template_of, told
-from tests.agent.parts import until
+from tests.agent.parts import CODEC, Inbox, until
 from tests.agent.world import World, make_start
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(60), pytest.mark.usefixtures("impatient")]
@@ -86,6 +90,36 @@ async def test_secrets_are_in_no_file_label_or_log(world: World, caplog: pytest.
         every = [*(one.spec for one in world.machine.containers.values()), *world.machine.prepared.values()]
         assert not [one for one in every if SECRET in repr((one.labels, one.argv, one.container_id, one.state_dir))]
         assert not [one for one in world.machine.prepared.values() if one.env]
+
+
+async def test_tokens_of_a_template_and_its_clones_open_no_socket_but_their_own(world: World) -> None:
+    async with node(world):
+        for _ in range(2):
+            _, answer = await snapshot(world)
+            assert answer.path in ("fork", "parked")
+        spec_of = {one.env[ENV_CONTAINER_ID]: one for kind in ("tp-", "ce-") for one in specs(world, kind) if one.env}
+        assert len(spec_of) == 3
+
+        for asked, its_spec in spec_of.items():
+            for spec in spec_of.values():
+                hello = client_hello(spec.env[ENV_TOKEN], asked)
+                assert await gets_in(world, its_spec, hello) == (spec is its_spec)
+
+
+async def gets_in(world: World, spec: ContainerSpec, hello: Frame) -> bool:
+    """Whether the socket of this container lets one through that says this."""
+    channel, inbox = await connect_unix(f"{spec.state_dir}/agent/agent.sock"), Inbox()
+    channel.start(inbox)
+    before = len(world.server.container_channels)
+    channel.send(hello)
+    await until(lambda: len(world.server.container_channels) > before or inbox.reason is not None)
+    channel.close()
+    return len(world.server.container_channels) > before
+
+
+def client_hello(token: str, container_id: str) -> Frame:
+    hello = GuestHello(token, ROLE_CLIENT, container_id, "0", 1, client_id="cl-1")
+    return Frame(CODEC.encode(wire.EVENT, 0, "GuestHello", hello), b"")
 
 
 # The next agent
