@@ -33,18 +33,20 @@ if child := os.fork():
     os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 # Number 1 from here on, and so are its forks in their namespaces.
+from squall.guest.renewal import Renewals
+renewals = Renewals()
 import user_code
-from squall.guest import renewal
-renewals = renewal.renewals() if sys.argv[1] == "renewed" else ()
+if sys.argv[1] == "renewed":
+    renewals.find()
 
 for _ in range(2):
     pid = libc.fork()
     if not pid:
         enter_new(NEW_PIDS)
+        renewals.run_in_child()
         if child := os.fork():
             os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-        for renew in renewals:
-            renew()
+        renewals.check()
         print(json.dumps(user_code.values()), flush=True)
         os._exit(0)
     if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):

@@ -13,6 +13,7 @@ NAMED = "tests/guest/test_fork_safety.py::test_what_cannot_be_forked_is_named"
 HARMLESS = "tests/guest/test_fork_safety.py::test_what_can_be_forked_is"
 READY = 'one.ready("run")'
 SERVED = f"{SUITE}test_function_is_loaded_once_and_served_by_each_fork[python]"
+HOOKS = "tests/guest/test_fork_hooks.py::"
 COUNTS = "tests/guest/test_thread_counts.py::"
 
 GUEST_TEMPLATE_FAULTS = (
@@ -69,6 +70,33 @@ GUEST_TEMPLATE_FAULTS = (
         "torch's generator is not seeded anew in a fork",
         (Change(RENEWAL, '    "torch": _torch,\n', ""),),
         {ONE_NUMBER: "== set()"},
+    ),
+    Mutation(
+        "fork-hooks-renewed",
+        "two forks with the same randomness",
+        "it is made anew when hooks of user code have run",
+        (
+            Change(CLONE, "        kit.renewals.run_in_child()\n", ""),
+            Change(CLONE, "        kit.renewals.check()\n", "        kit.renewals.run()\n"),
+        ),
+        {f"{HOOKS}test_hooks_of_two_forks_draw_different_values": "== set()"},
+    ),
+    Mutation(
+        "fork-control",
+        "a hook of user code that looks for what comes to its template",
+        "hooks run in forks that hold the template's socket",
+        (
+            Change(CLONE, "        kit.control.close()\n", ""),
+            Change(CLONE, "    os.setsid()\n", "    os.setsid()\n    kit.control.close()\n"),
+        ),
+        {f"{HOOKS}test_no_hook_of_a_fork_gets_at_the_socket_that_its_siblings_come_by": "if peeked]"},
+    ),
+    Mutation(
+        "fork-token",
+        "what the kernel shows of a fork",
+        "it shows the token of the template",
+        (Change(TEMPLATE, "    libc.erase_variable(ENV_TOKEN)\n", ""),),
+        {f"{SUITE}test_kernel_shows_no_token_of_the_template_in_a_fork": "not in shown"},
     ),
     Mutation(
         "fork-asked",

@@ -32,6 +32,7 @@ from squall.guest import file_pages, libc
 from squall.guest.inbox import Stopping
 from squall.guest.link import connect_waiting, introduce
 from squall.guest.loading import Served
+from squall.guest.renewal import Renewals
 from squall.protocol.guest import CODE_DIR, ENV_CONTAINER_ID, ENV_TOKEN, Ready
 from squall.sdk._fork_guard import ForkGuard
 
@@ -52,7 +53,7 @@ class Kit(NamedTuple):
     """What the template has made ready for each of its forks."""
 
     control: socket.socket
-    """The template's own: nothing for a fork."""
+    """The template's own: nothing for a fork, and closed before hooks run in it."""
     forks: ForkGuard
     environment: Mapping[str, str]
     """What the template was started with."""
@@ -64,8 +65,7 @@ class Kit(NamedTuple):
     """Descriptors beside 1 and 2 that are the same pipes as these."""
     pages: array[int]
     """Of files, in the template's memory: see `file_pages`."""
-    renewals: tuple[Callable[[], None], ...]
-    """What must not be the same in two forks is made anew by these."""
+    renewals: Renewals
     thread_counts: tuple[Callable[[], None], ...]
     """Of libraries, to be set when the environment is there."""
     rehearse: Callable[[], None]
@@ -103,16 +103,18 @@ class Clone:
 def begin_fork(channel: socket.socket, kit: Kit) -> Clone | None:
     """In the first child of a template: become a container. Returns in the process that goes on as one; others end."""
     try:
+        # Before any hook of user code runs: by this socket come the ways into the cells of all other forks.
+        kit.control.close()
         channel.settimeout(JOIN_S)
         asked, descriptors = _receive_record(channel, WAY_BYTES_MAX)
         program, _ = receive(channel, WAY_BYTES_MAX)
         _join(asked, descriptors)
+        # What is drawn from then on is that fork's, whoever it will be, and by whichever hook.
+        kit.renewals.run_in_child()
         if os.fork():
             os._exit(0)
+        kit.renewals.check()
         _confine(asked, program, kit, descriptors)
-        # What is drawn from now on is this fork's, whoever it will be.
-        for renew in kit.renewals:
-            renew()
         _tell(channel, {"joined": 1})
         channel.settimeout(None)
         if kit.served is None:
@@ -136,7 +138,6 @@ def _join(asked: Mapping[str, Any], descriptors: list[int]) -> None:
 def _confine(asked: Mapping[str, Any], program: bytes, kit: Kit, descriptors: list[int]) -> None:
     """As the first process of any container is confined before its program is executed."""
     os.setsid()
-    kit.control.close()
     for descriptor in descriptors:
         os.close(descriptor)
     null = os.open("/dev/null", os.O_RDONLY)

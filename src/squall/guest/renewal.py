@@ -1,11 +1,12 @@
 """What must not be the same in two forks of a process: randomness, and what is made of it.
 
-Only of modules that are loaded. `random` and the kernel's own (`os.urandom`, `secrets`) need nothing: Python sees to
-the first in every fork. Many libraries look whether they were forked by asking for the number of their process, as
-OpenSSL, `tempfile` and `uuid` do. That tells them nothing here: in its own namespace a fork often has the number that
-the template has in its, and what is restored under gVisor always has. Out of reach are generators that user code made
-before the fork, such as `numpy.random.default_rng()`, what Python derives from PYTHONHASHSEED, and copies of OpenSSL
-in libraries that do not let their functions be found.
+Only of modules that are loaded. The kernel's own (`os.urandom`, `secrets`) needs nothing. Python sees to `random` in
+each fork, but not under gVisor, and after hooks that were registered before it was imported. Many libraries look
+whether they were forked by asking for the number of their process, as OpenSSL, `tempfile` and `uuid` do. That tells
+them nothing here: in its own namespace a fork often has the number that the template has in its, and what is restored
+under gVisor always has. Out of reach are generators that user code made before the fork, such as
+`numpy.random.default_rng()`, what Python derives from PYTHONHASHSEED, and copies of OpenSSL in libraries that do not
+let their functions be found.
 """
 
 from __future__ import annotations
@@ -24,9 +25,53 @@ _PYTHONS_OPENSSL = ("libcrypto.so.3", "libcrypto.so.1.1")
 """By these names alone is it known which one the system's is."""
 
 
+class Renewals:
+    """What is to be made anew in each fork of a template."""
+
+    def __init__(self) -> None:
+        """Before user code: hooks of forks run in the order in which they were registered."""
+        self._found: tuple[Callable[[], None], ...] = ()
+        self._is_due = False
+        self._failure: BaseException | None = None
+        os.register_at_fork(after_in_child=self._begin_child)
+
+    def find(self, untouched: Container[str] = ()) -> None:
+        """Of the modules that are loaded now; nothing has been drawn from `untouched` ones."""
+        self._found = renewals(untouched)
+
+    def run(self) -> None:
+        """Here and now."""
+        for renew in self._found:
+            renew()
+
+    def run_in_child(self) -> None:
+        """In the next fork, before hooks of user code."""
+        self._is_due = True
+
+    def check(self) -> None:
+        """In that fork.
+
+        Raises:
+            BaseException: what one of them has raised. What a hook raises is only printed.
+        """
+        if self._failure is not None:
+            raise self._failure
+
+    def _begin_child(self) -> None:
+        if self._is_due:
+            self._is_due = False
+            try:
+                self.run()
+            except BaseException as error:  # noqa: BLE001 - nobody is to go on with what is the same elsewhere
+                self._failure = error
+
+
 def renewals(untouched: Container[str] = ()) -> tuple[Callable[[], None], ...]:
     """For each module that is loaded what is to be called in a fork; nothing has been drawn from `untouched` ones."""
     found: list[Callable[[], None]] = []
+    # It draws its seed when it is imported, whoever draws from it.
+    if hasattr(sys.modules.get("random"), "seed"):
+        found.append(sys.modules["random"].seed)
     for name, renew in _OF_MODULE.items():
         module = sys.modules.get(name)
         if module is not None and name not in untouched:

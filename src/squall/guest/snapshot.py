@@ -14,11 +14,10 @@ from __future__ import annotations
 import json
 import os
 import socket
-import sys
 import time
 from typing import Any
 
-from squall.guest import fork_safety, renewal
+from squall.guest import fork_safety
 from squall.guest.clone import adopt_environment
 from squall.guest.loading import Served
 from squall.guest.template import Begun, Template
@@ -59,16 +58,11 @@ class SavedTemplate(Template):
 
     def _go_on(self, found: fork_safety.Found, served: Served | None) -> Begun:
         path = f"{self._directory}/{TEMPLATE_IDENTITY}"
-        renewals = renewal.renewals(self._untouched)
-        # In forks Python itself does that; this process was never forked.
-        if "random" in sys.modules:
-            renewals = (sys.modules["random"].seed, *renewals)
         while not os.path.exists(path):
             time.sleep(LOOK_S)
         started = time.monotonic()
         # Before all else: what threads draw meanwhile is the same in all that are restored.
-        for renew in renewals:
-            renew()
+        self._renewals.run()
         with open(path, encoding="utf-8") as file:
             identity = json.load(file)
         adopt_environment(identity["env"], self._environment)

@@ -96,8 +96,7 @@ class Template:
         self._connect()
         self._children: set[int] = set()
         self._boot: Boot | None = None
-        self._untouched: set[str] = set()
-        """Modules of which no code of the user's has drawn anything."""
+        self._renewals = renewal.Renewals()
         self._report: dict[str, Any] = {}
         self._file_pages = array("Q")
         self._pages = huge_pages.collapse()
@@ -133,7 +132,7 @@ class Template:
         watch = fork_safety.ThreadWatch()
         with watch:
             served = self._load() if self._has_function else None
-        self._untouched = preload(self._boot)
+        untouched = preload(self._boot)
         with contextlib.suppress(Exception):  # what is wrong with it is wrong with its forks as well, or with none
             rehearse(self._guest, self._boot, served, is_parked=False)
         for stream in self._guest.streams:
@@ -143,6 +142,8 @@ class Template:
         found = self._look(watch)
         if found.cause:
             raise Unfit(found.cause)
+        # No code of the user's has drawn anything of what only we have loaded.
+        self._renewals.find(untouched)
         self._file_pages = file_pages.mapped()
         # What is there now is never looked at again: a collection in a fork would copy every page it is on.
         gc.collect()
@@ -171,7 +172,7 @@ class Template:
             files=found.files,
             outputs=found.outputs,
             pages=self._file_pages,
-            renewals=renewal.renewals(self._untouched),
+            renewals=self._renewals,
             thread_counts=self._thread_counts,
             rehearse=functools.partial(rehearse, self._guest, self._boot, served, is_parked=True),
             served=served,
@@ -324,7 +325,6 @@ def _in_words(error: LoadFailed) -> str:
     return f"a hook with @squall.enter(snap=True) has raised {failure.type_name}: {failure.message}"
 
 
-def _first_environment() -> dict[str, str]:
 def _take_token() -> str:
     """The template's own, which the kernel would show of each of its forks for as long as that lives."""
     token = os.environ.get(ENV_TOKEN, "")
@@ -333,6 +333,7 @@ def _take_token() -> str:
     return token
 
 
+def _first_environment() -> dict[str, str]:
     """What the process was started with, before code that runs with the interpreter could change it."""
     with open("/proc/self/environ", "rb") as file:
         pairs = (os.fsdecode(one).partition("=") for one in file.read().split(b"\0") if one)
