@@ -71,19 +71,6 @@ SPAWNER_FAULTS = (
         {"tests/kernel/test_places.py::test_files_in_one_are_few": "pytest.raises(OSError"},
     ),
     Mutation(
-        "restore-left",
-        "a restored container that cannot be prepared",
-        "what was made for it stays",
-        (
-            Change(
-                "src/squall/runtime/gvisor/snapshots.py",
-                "            self._executor.forget(spec.container_id)\n            raise",
-                "            raise",
-            ),
-        ),
-        {f"{BOOKS}test_spawner_without_descriptors_keeps_nothing_of_sandboxes[restored]": "await books.are(before)"},
-    ),
-    Mutation(
         "spawner-nonsense",
         "an answer of the spawner that cannot be read",
         "whoever waits for one waits for ever",
