@@ -291,3 +291,13 @@ async def test_large_template_is_back_within_a_second(forge: Forge, saved: Path)
     # What it takes on a machine that is not busy is in docs/performance.md.
     assert save_s < 10
     assert restore_s < 10
+
+
+async def test_copy_that_is_larger_than_what_is_kept_for_it_is_not_saved(forge: Forge, saved: Path) -> None:
+    first = await forge.ready()
+
+    with pytest.raises(TemplateUnfit, match="File too large"):
+        await forge.runtime.save(first.container_id, str(saved), 2**20)
+
+    assert max(one.stat().st_size for one in saved.rglob("*") if one.is_file()) <= 2**20
+    assert (await forge.run(first, "print('goes on')")).stdout == "goes on\n"

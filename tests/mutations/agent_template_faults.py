@@ -430,6 +430,17 @@ AGENT_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "dump-without-limit",
+        "a template that grows when it is copied to be saved",
+        "what is saved of it may fill the disk",
+        (Change("src/squall/runtime/criu/launch.py", "            if file_bytes_max:\n", "            if False:\n"),),
+        {
+            "tests/kernel/test_saved_template.py::test_copy_that_is_larger_than_what_is_kept_for_it_is_not_saved": (
+                "pytest.raises"
+            )
+        },
+    ),
+    Mutation(
         "failures-add-up",
         "forks that fail now and then",
         "they are counted over the whole life of the template, whatever succeeds in between",

@@ -104,9 +104,9 @@ class LastingRuntime:
         """See `contract.Runtime`."""
         return await (await self._current()).begin(container_id, env)
 
-    async def save(self, template_id: str, directory: str) -> None:
+    async def save(self, template_id: str, directory: str, file_bytes_max: int = 0) -> None:
         """See `contract.Runtime`."""
-        await (await self._current()).save(template_id, directory)
+        await (await self._current()).save(template_id, directory, file_bytes_max)
 
     async def make_network_namespaces(self, id_range: IdRange, uid: int, count: int) -> Sequence[int]:
         """See `contract.Runtime`."""

@@ -159,9 +159,10 @@ class SpawnerRuntime:
         with_outputs = self._request("begin", container_id=container_id, env=dict(env))
         return _started(*await self._or_removed(container_id, with_outputs))
 
-    async def save(self, template_id: str, directory: str) -> None:
+    async def save(self, template_id: str, directory: str, file_bytes_max: int = 0) -> None:
         """See `contract.Runtime`."""
-        await self._request("save", container_id=template_id, directory=directory)
+        limits = {"file_bytes_max": file_bytes_max}
+        await self._request("save", container_id=template_id, directory=directory, **limits)
 
     async def make_network_namespaces(self, id_range: IdRange, uid: int, count: int) -> Sequence[int]:
         """See `contract.Runtime`."""

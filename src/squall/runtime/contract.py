@@ -80,8 +80,12 @@ class Runtime(Protocol):
             ContainerMissing: unknown, or it has ended without a word.
         """
 
-    async def save(self, template_id: str, directory: str) -> None:
+    async def save(self, template_id: str, directory: str, file_bytes_max: int = 0) -> None:
         """Save a template that is ready in an empty directory, for `ContainerSpec.restore_from`. It goes on meanwhile.
+
+        Args:
+            file_bytes_max: of each file there; its memory is one. What is saved is a copy that runs code of its
+                user, and may have become larger than the template was. 0: whatever it takes.
 
         Raises:
             TemplateUnfit: there is none that could be forked, or it cannot be saved; the directory is then of no use.

@@ -276,7 +276,7 @@ class FakeRuntime:
         self._machine.parked.discard(container_id)
         return self._run(replace(spec, env=dict(env)))
 
-    async def save(self, template_id: str, directory: str) -> None:
+    async def save(self, template_id: str, directory: str, file_bytes_max: int = 0) -> None:
         """See `contract.Runtime`. What is saved is that it was."""
         template = self._machine.containers.get(template_id)
         report = template.first.process.report if template and not template.first.ended.done() else None

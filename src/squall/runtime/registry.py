@@ -288,12 +288,12 @@ class Registry:
         reporting = self._snapshots if self._snapshots.knows(container_id) else self._templates
         reporting.report(container_id, answer)
 
-    def save(self, template_id: str, directory: str, answer: Outcome) -> None:
+    def save(self, template_id: str, directory: str, file_bytes_max: int, answer: Outcome) -> None:
         """The answer comes when a template is saved in a directory."""
         template = self._templates.ready(template_id)
         if template is None:
             raise TemplateUnfit(f"cannot save template {template_id}: it is not ready, or has ended")
-        self._saving.save(template, directory, answer)
+        self._saving.save(template, directory, file_bytes_max, answer)
 
     def _on_first_ended(self, entry: Entry) -> None:
         _, status = os.waitpid(entry.forked.pid, 0)

@@ -146,7 +146,7 @@ class Spawner:
         elif method == "template_report":
             registry.template_report(container_id, answer)
         elif method == "save":
-            registry.save(container_id, message["directory"], answer)
+            registry.save(container_id, message["directory"], message["file_bytes_max"], answer)
         elif method == "make_network_namespaces":
             id_range = codec.id_range(message["id_range"])
             registry.make_network_namespaces(id_range, message["uid"], message["count"], answer)

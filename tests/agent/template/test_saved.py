@@ -304,7 +304,7 @@ async def test_where_disk_or_memory_is_short_that_is_told_and_it_is_saved_when_t
     monkeypatch.setattr(saver, "space_of", lambda _: spaces[-1])
     monkeypatch.setattr(saver, "STILL_S", 0.05)
     async with saving(world) as agent:
-        await waits("it needs 20 MiB of a disk that is nearly full")
+        await waits("it needs 41 MiB of a disk that is nearly full")
         spaces.append(Space(300 * MIB, 10_000, 20 * MIB, 10))
 
         assert "failure_count" not in json.loads((await kept(world) / "about.json").read_text())
@@ -481,7 +481,7 @@ async def test_an_agent_that_ends_in_the_middle_leaves_nothing(world: World) -> 
         began = asyncio.Event()
 
         class Slow(FakeRuntime):
-            async def save(self, template_id: str, directory: str) -> None:
+            async def save(self, template_id: str, directory: str, file_bytes_max: int = 0) -> None:
                 began.set()
                 await asyncio.sleep(60)
 
@@ -499,8 +499,8 @@ async def test_one_that_was_being_checked_when_the_agent_was_killed_does_not_tak
     async with saving(world) as agent:
 
         class Holding(FakeRuntime):
-            async def save(self, template_id: str, directory: str) -> None:
-                await super().save(template_id, directory)
+            async def save(self, template_id: str, directory: str, file_bytes_max: int = 0) -> None:
+                await super().save(template_id, directory, file_bytes_max)
                 world.may_report.clear()
 
         agent.templates._saver._services = replace(agent.templates._saver._services, runtime=Holding(world.machine))

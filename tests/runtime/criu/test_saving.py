@@ -35,7 +35,7 @@ class Asked:
         self.poller = Poller()
         self.answers: list[Reply | RuntimeFailure] = []
         self.poller.call_later(5.0, self._stop)
-        saving.Saving(self.poller).save(self.template, "/nonexistent", self._answer)
+        saving.Saving(self.poller).save(self.template, "/nonexistent", 0, self._answer)
         _, (self.descriptor,), _, _ = socket.recv_fds(self.theirs, 100, 1)
 
     def _answer(self, outcome: Reply | RuntimeFailure) -> None:
@@ -76,7 +76,7 @@ def test_a_template_that_ends_before_its_copy_is_looked_for_is_not_saved(
 
 @pytest.mark.parametrize("error", [OSError(24, "Too many open files"), FeatureMissing("CRIU is gone")])
 def test_a_copy_that_cannot_be_saved_is_forgotten(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fork_save(*_: object) -> None:
+    def fork_save(*_: object, **limits: object) -> None:
         raise error
 
     killed: list[int] = []
@@ -117,7 +117,7 @@ def test_a_copy_that_nothing_can_be_held_by_is_ended(monkeypatch: pytest.MonkeyP
 def test_what_hangs_is_ended_from_below_and_who_waits_for_it_says_so(
     monkeypatch: pytest.MonkeyPatch, has_zombie: bool
 ) -> None:
-    def fork_save(*_: object) -> Forked:
+    def fork_save(*_: object, **limits: object) -> Forked:
         """As the real one: whoever waits for a CRIU that hangs has its own to do when that ends."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pid = os.fork()
@@ -165,7 +165,7 @@ class Left:
         monkeypatch.setattr(saving, "uncover", lambda _: None)
         self.asked = Asked(os.getppid(), monkeypatch)
 
-    def _fork_save(self, *_: object) -> Forked:
+    def _fork_save(self, *_: object, **limits: object) -> Forked:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         told_read, told_write = os.pipe()
         pid = os.fork()

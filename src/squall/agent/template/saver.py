@@ -43,6 +43,7 @@ WORTH_MS = 300.0
 """What is loaded in less is not brought back any sooner."""
 SAVE_S = 90.0
 BRING_BACK_S = 40.0
+RESERVED_BYTES = 16 * 2**20
 _MIB = 2**20
 
 _log = logging.getLogger("squall.agent.template")
@@ -168,7 +169,9 @@ class Saver:
         await asyncio.to_thread(self._check_room, template)
         async with self._new_place() as place:
             async with asyncio.timeout(SAVE_S):
-                await self._services.runtime.save(template.template_id, str(self._saved.template_in(place)))
+                await self._services.runtime.save(
+                    template.template_id, str(self._saved.template_in(place)), _reserved_bytes(template)
+                )
             size_bytes = (await asyncio.to_thread(tree_use, str(place), lambda _: True)).space_bytes
             if size_bytes > self._saved.bytes_max:
                 await self._saved.failed(_about(template), self._too_large(size_bytes), is_for_good=True)
@@ -227,6 +230,7 @@ class Saver:
         if needed_bytes > bytes_max:
             raise TemplateUnfit(self._too_large(needed_bytes))
         space = space_of(self._config.data_dir)
+        needed_bytes = _reserved_bytes(template) + files.space_bytes
         if space.free_bytes - needed_bytes < space.spare_bytes or space.is_short_of_inodes:
             raise _NoRoom(f"it needs {needed_bytes // _MIB} MiB of a disk that is nearly full")
 
@@ -261,6 +265,12 @@ class Saver:
         self._services.logs.finish(check.template_id)
         await self._outfits.give_back(check.outfit)
         self.checking_bytes = 0
+
+
+def _reserved_bytes(template: Template) -> int:
+    """What its memory may take on the disk: more than it was measured last, and no more than is kept for it. What is
+    saved is a copy that runs code of its user, and takes what its container may."""
+    return template.memory_bytes + template.memory_bytes // 4 + RESERVED_BYTES
 
 
 def _about(template: Template) -> SavedTemplate:

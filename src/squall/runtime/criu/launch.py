@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -45,7 +46,7 @@ _CAUSE_LENGTH = 500
 
 def fork_save(
     tool: Tool, id_range: IdRange, container_pidfd: int, pid: int, files: str, directory: str,
-    private: Collection[int] = (),
+    private: Collection[int] = (), *, file_bytes_max: int = 0,
 ) -> Forked:  # fmt: skip
     """Save a template's copy, which ends with that; what went wrong comes as a message.
 
@@ -54,6 +55,7 @@ def fork_save(
     Args:
         files: what the template has written.
         private: descriptors that are the caller's alone.
+        file_bytes_max: of each file that is written; 0: whatever it takes.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent_pid = os.getpid()
@@ -63,6 +65,9 @@ def fork_save(
         def body() -> None:
             end_with(parent_pid, private)
             os.setsid()
+            if file_bytes_max:
+                # Of all that is started here: writing more fails, as Python has them ignore the signal.
+                resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
             pid_inside = _number_inside(pid)
             saved = {
                 "pid": pid_inside,

@@ -44,7 +44,7 @@ class Saving:
     def __init__(self, poller: Poller) -> None:
         self._poller = poller
 
-    def save(self, template: Template, directory: str, answer: Outcome) -> None:
+    def save(self, template: Template, directory: str, file_bytes_max: int, answer: Outcome) -> None:
         """Have a copy made and saved in an empty directory; the answer comes when it is there whole.
 
         Raises:
@@ -77,7 +77,7 @@ class Saving:
                 answer(TemplateUnfit("cannot save a template: it has made no copy of itself"))
                 return
             try:
-                self._save_copy(template, pid, directory, answer)
+                self._save_copy(template, pid, directory, file_bytes_max, answer)
             except (OSError, RuntimeFailure) as error:
                 template.copies.discard(pid)
                 answer(TemplateUnfit(f"cannot save a template: {error}"))
@@ -91,7 +91,7 @@ class Saving:
         self._poller.watch(ours.fileno(), on_message)
         self._poller.call_later(COPY_TIMEOUT_S, on_late)
 
-    def _save_copy(self, template: Template, pid: int, directory: str, answer: Outcome) -> None:
+    def _save_copy(self, template: Template, pid: int, directory: str, file_bytes_max: int, answer: Outcome) -> None:
         tool = find_tool()
         if tool is None:
             raise FeatureMissing(f"CRIU is not in {PLACE} any more")
@@ -104,7 +104,9 @@ class Saving:
             container_pidfd = os.dup(template.entry.forked.pidfd)
             undo.callback(os.close, container_pidfd)
             private = self._poller.private
-            forked = fork_save(tool, spec.id_range, container_pidfd, pid, files, directory, private)
+            forked = fork_save(
+                tool, spec.id_range, container_pidfd, pid, files, directory, private, file_bytes_max=file_bytes_max
+            )
             undo.pop_all()
         failures: list[RuntimeFailure] = []
 
