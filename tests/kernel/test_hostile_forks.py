@@ -17,6 +17,7 @@ import pytest
 
 from squall.agent.template.cells import FORK_S
 from squall.runtime.cgroup import detect_cgroups
+from squall.runtime.clones import JOIN_TIMEOUT_S
 from squall.runtime.errors import JoinFailure, TemplateUnfit
 from squall.runtime.spec import Bind, Limits
 from squall.runtime.strays import PAUSE_S
@@ -212,6 +213,15 @@ async def test_fork_that_hangs_is_its_templates_fault_before_an_agent_gives_it_u
     with pytest.raises(TemplateUnfit, match="did nothing within"):
         await started
     assert not await exists(forge.containers, spec.container_id)
+
+
+async def test_forks_that_wait_for_those_before_them_do_not_hang(forge: Forge) -> None:
+    # The template makes them one after the other; the last of these begins later than one that hangs is given up.
+    template = await forge.ready("--before", f"os.register_at_fork(before=lambda: time.sleep({JOIN_TIMEOUT_S * 0.4}))")
+    specs = [forge.spec(template) for _ in range(4)]
+
+    async with asyncio.timeout(10 * JOIN_TIMEOUT_S):
+        await asyncio.gather(*map(forge.runtime.start, specs))
 
 
 async def test_clone_that_does_not_get_into_its_cell_says_so(forge: Forge) -> None:

@@ -21,7 +21,8 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from squall.runtime import syscalls as sc
@@ -37,8 +38,8 @@ from squall.runtime.templates import Template
 from squall.runtime.verification import NAMESPACES, Expected, verify
 
 JOIN_TIMEOUT_S = 4.0
-"""For each of its two answers. Whoever wants a clone waits longer than for both: it is to hear that a fork hangs, and
-not to give up without knowing."""
+"""For each of its two answers; for the first from when those asked for before it have joined. Whoever wants a clone
+waits longer than for both: it is to hear that a fork hangs, and not to give up without knowing."""
 ENV_BYTES_MAX = 2**20
 """Of an environment, in one message: a start by exec has room for twice as much, and follows."""
 _CREDENTIALS = struct.Struct("iII")
@@ -79,7 +80,20 @@ class Clones:
         finally:
             theirs.close()
         clone.channel = ours
-        self._expect(clone, lambda failure: done(_blamed(failure, clone, template)))
+        template.asked_count += 1
+        turn = template.asked_count
+
+        def on_joined(failure: RuntimeFailure | None) -> None:
+            if failure is None:
+                template.joined_turn, template.joined_at = max(turn, template.joined_turn), time.monotonic()
+            done(_blamed(failure, clone, template))
+
+        def left_s() -> float:
+            # Many at once wait for those before them, as long as there is one now and then.
+            is_later = template.joined_turn < turn
+            return template.joined_at + JOIN_TIMEOUT_S - time.monotonic() if is_later else 0.0
+
+        self._expect(clone, on_joined, left_s)
         self._poller.watch(ours.fileno(), lambda _: self._on_message(clone, expected))
 
     def _send_way(self, channel: socket.socket, clone: Clone, spec: ContainerSpec, cgroup: Cgroup) -> None:
@@ -126,13 +140,18 @@ class Clones:
             raise TemplateUnfit(f"cannot begin a clone: it has ended ({error.strerror})") from error
         self._expect(clone, done)
 
-    def _expect(self, clone: Clone, done: Done) -> None:
+    def _expect(self, clone: Clone, done: Done, left_s: Callable[[], float] = lambda: 0.0) -> None:
         clone.waiting = done
         clone.tries += 1
         tries = clone.tries
 
         def give_up() -> None:
-            if clone.tries == tries:
+            if clone.tries != tries or clone.waiting is None:
+                return
+            more_s = left_s()
+            if more_s > 0:
+                self._poller.call_later(more_s, give_up)
+            else:
                 self._settle(clone, TemplateUnfit(f"a fork of the template did nothing within {JOIN_TIMEOUT_S:g} s"))
 
         self._poller.call_later(JOIN_TIMEOUT_S, give_up)
