@@ -425,7 +425,7 @@ AGENT_TEMPLATE_FAULTS = (
         ),
         {
             f"{SAVED}test_what_goes_has_another_name_at_once_and_what_cannot_be_written_leaves_nothing": (
-                "await keep(store"
+                "in discarded] !="
             )
         },
     ),
