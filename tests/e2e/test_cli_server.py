@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from squall.main.data_dir import ServerLock
 from tests.e2e import flows
 from tests.e2e.installation import Installation, Running, wait_until
 
@@ -54,19 +53,6 @@ def test_reading_commands_start_no_server(make_data_dir: Callable[[], Path], nou
     assert logs.code == 1
     assert "no server runs" in logs.err
     assert not data_dir.exists()
-
-
-def test_server_that_is_still_starting_is_not_stopped_but_said_to_start(make_data_dir: Callable[[], Path]) -> None:
-    data_dir = make_data_dir()
-    installation = Installation(data_dir)
-    lock = ServerLock(data_dir)
-    assert lock.acquire()
-
-    ended = [installation.command("server", "stop", *options) for options in ((), ("--force",))]
-
-    for one in ended:
-        assert one.code == 1
-        assert "it is still starting; try again in a moment" in one.err
 
 
 def test_server_stopped_by_force_tells_a_waiting_program_why(fresh_squall: Installation) -> None:

@@ -34,7 +34,8 @@ def find_function(text: str) -> FunctionSpec:
     joint = "/" if "/" in text else "."
     if not name:
         raise click.UsageError(f"{text!r} names an app; {_WRITE}, where it has: {listed(sorted(app.functions))}")
-    function, method = function_in(app, name, joint)
+    # As it was asked for: of an app that has ended its name may mean another one.
+    function, method = function_in(app, name, joint, text[: -len(name) - 1])
     if method:
         whole = f"{text.removesuffix(method).rstrip('.')}"
         raise click.ClickException(f"all methods of a class are one function; write {whole}, without {method!r}")
@@ -54,11 +55,12 @@ def split(text: str) -> tuple[str, str]:
     return app, name
 
 
-def function_in(app: AppInfo, name: str, joint: str = ".") -> tuple[str, str]:
+def function_in(app: AppInfo, name: str, joint: str = ".", app_text: str = "") -> tuple[str, str]:
     """The function of an app that a name means, and what of it comes after a dot.
 
     Args:
         joint: between the two, in hints.
+        app_text: what the app is called there; by default its name.
 
     Raises:
         click.ClickException: it has none, with what may have been meant.
@@ -68,7 +70,7 @@ def function_in(app: AppInfo, name: str, joint: str = ".") -> tuple[str, str]:
     function, _, method = name.partition(".")
     if function in app.functions:
         return function, method
-    shown = app.name or app.app_id
+    shown = app_text or app.name or app.app_id
     close = difflib.get_close_matches(function, app.functions, n=1)
     hint = f"did you mean {shown}{joint}{close[0]}?" if close else f"it has: {listed(sorted(app.functions))}"
     raise click.ClickException(f"app {shown} has no function {name!r}; {hint}")

@@ -97,7 +97,15 @@ def _stop(config: Config, *, is_forced: bool) -> str:
         # Else it was faster than its answer.
     except (OSError, PlatformError) as error:
         if found is None and isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
-            raise DataDirError("cannot stop the server: it is still starting; try again in a moment") from error
+            # It begins, or is ending already: it takes its address away first, and then its containers and templates.
+            if _ends(lock, config, STOP_S, or_begins=True):
+                return "stopped Squall"
+            if read_server_file(config.data_dir) is not None:
+                return _stop(config, is_forced=is_forced)
+            raise DataDirError(
+                f"cannot stop the server: it has neither begun nor ended within {STOP_S:g} s; "
+                f"see {config.data_dir}/server.log"
+            ) from error
         if not is_forced:
             raise DataDirError(f"cannot stop the server: {_why_not(error)}") from error
         _signal(found, signal.SIGTERM)
@@ -110,11 +118,11 @@ def _stop(config: Config, *, is_forced: bool) -> str:
     raise DataDirError(f"the server has not ended within {STOP_S:.0f} s; see {config.data_dir}/server.log")
 
 
-def _ends(lock: ServerLock, config: Config, timeout_s: float) -> bool:
-    """Wait for the end of the server; whether it came in time."""
+def _ends(lock: ServerLock, config: Config, timeout_s: float, *, or_begins: bool = False) -> bool:
+    """Wait for the end of the server, or until it can be asked; whether it has ended."""
     deadline = time.monotonic() + timeout_s
     while _runs(lock, config):
-        if time.monotonic() > deadline:
+        if time.monotonic() > deadline or (or_begins and read_server_file(config.data_dir) is not None):
             return False
         time.sleep(0.02)
     return True
