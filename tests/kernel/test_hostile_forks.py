@@ -216,9 +216,10 @@ async def test_fork_that_hangs_is_its_templates_fault_before_an_agent_gives_it_u
 
 
 async def test_forks_that_wait_for_those_before_them_do_not_hang(forge: Forge) -> None:
-    # The template makes them one after the other; the last of these begins later than one that hangs is given up.
-    template = await forge.ready("--before", f"os.register_at_fork(before=lambda: time.sleep({JOIN_TIMEOUT_S * 0.4}))")
-    specs = [forge.spec(template) for _ in range(4)]
+    # The template makes them one after the other, with two forks each; the second has joined later than one that hangs
+    # is given up.
+    template = await forge.ready("--before", f"os.register_at_fork(before=lambda: time.sleep({JOIN_TIMEOUT_S * 0.3}))")
+    specs = [forge.spec(template) for _ in range(2)]
 
     async with asyncio.timeout(10 * JOIN_TIMEOUT_S):
         await asyncio.gather(*map(forge.runtime.start, specs))

@@ -9,19 +9,23 @@ from typing import Any
 import pytest
 
 from squall.main import config as config_module
-from squall.main.config import Config, ConfigError, read_config
+from squall.main.config import Config, ConfigError, read_config, told_settings
 
 SETTINGS = Path(__file__).parents[2] / "docs/settings.md"
 
 
-def test_what_is_set_is_told_but_for_what_may_hold_a_password() -> None:
-    known = {
-        "SQUALL_MEMORY_MIB": "8192", "SQUALL_START_PATH": "auto", "SQUALL_IDLE_EXIT_S": "0", "SQUALL_TOKEN": "t0k",
-        "SQUALL_DATABASE_URL": "postgresql://me:secret@host/db", "SQUALL_BLOB_URL": "s3://key:secret@bucket",
-        "SQUALL_LAYER_URL": "s3://key:secret@bucket", "SQUALL_DATA_DIR": "/srv/squall",
+def test_what_is_set_is_told_as_it_is_written_but_for_passwords() -> None:
+    given = {
+        "SQUALL_IDLE_EXIT_S": "0", "SQUALL_PYTHON_IMAGE": "none", "SQUALL_LOG_BYTES_MAX": " 2g ",
+        "SQUALL_CPU_MILLI": "", "SQUALL_TOKEN": "t0k", "SQUALL_DATABASE_URL": "postgresql+psycopg://me:secret@host/db",
+        "SQUALL_BLOB_URL": "s3://bucket/x?secret_access_key=secret", "SQUALL_LAYER_URL": "file:///srv/layers",
     }  # fmt: skip
 
-    assert read_config(known).changed == {"SQUALL_MEMORY_MIB": "8192", "SQUALL_IDLE_EXIT_S": "None"}
+    assert told_settings({**given, "HOME": "/root"}) == {
+        "SQUALL_IDLE_EXIT_S": "0", "SQUALL_PYTHON_IMAGE": "none", "SQUALL_LOG_BYTES_MAX": "2g",
+        "SQUALL_DATABASE_URL": "postgresql+psycopg://host/db (and more)",
+        "SQUALL_BLOB_URL": "s3://bucket/x (and more)", "SQUALL_LAYER_URL": "file:///srv/layers",
+    }  # fmt: skip
 
 
 def test_each_setting_is_in_the_table_with_its_default() -> None:

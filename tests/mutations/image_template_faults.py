@@ -138,7 +138,7 @@ IMAGE_TEMPLATE_FAULTS = (
         "freed-by-name",
         "memory that clones share with their template",
         "templates are dropped for the memory that their clones hold, and none is free",
-        (Change(f"{TEMPLATE}memory.py", "if not template.is_held:", "if True:"),),
+        (Change(f"{TEMPLATE}memory.py", "is_ready and not template.is_held and", "is_ready and"),),
         {f"{MEMORY}test_whose_clones_run_is_counted_and_stays_for_it_would_free_nothing": "[other, saved]"},
     ),
     Mutation(

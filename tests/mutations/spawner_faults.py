@@ -42,7 +42,7 @@ SPAWNER_FAULTS = (
         "fork-hangs",
         "a fork that hangs",
         "is held against its template only when its agent has given it up",
-        (Change("src/squall/runtime/clones.py", "JOIN_TIMEOUT_S = 4.0", "JOIN_TIMEOUT_S = 10.0"),),
+        (Change("src/squall/runtime/clones.py", "BEGIN_TIMEOUT_S = 6.0, 3.0", "BEGIN_TIMEOUT_S = 10.0, 10.0"),),
         {
             f"{HOSTILE}test_fork_that_hangs_is_its_templates_fault_before_an_agent_gives_it_up[joins]": (
                 "assert told == {started}"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from squall.agent.config import AUTO, START_PATHS
 from squall.agent.image.bases.python_image import DEFAULT_PYTHON_IMAGE, checked_pattern
@@ -12,8 +13,6 @@ from squall.agent.image.builder import PACKAGE_BYTES_MAX, STEP_BYTES_MAX, STEP_T
 
 DEFAULT_DATA_DIR = "/var/lib/squall"
 DEFAULT_HTTP_PORT = 7855
-_UNTOLD = {"data_dir", "token", "database_url", "blob_url", "layer_url", "server_url"}
-"""Told elsewhere, or a password may be in it."""
 
 
 class ConfigError(ValueError):
@@ -84,16 +83,6 @@ class Config:
     """What opens the server. None: the one in its data directory, made at the first start."""
 
     @property
-    def changed(self) -> dict[str, str]:
-        """What is set otherwise than by default, by its variable, for whoever asks how the server runs: nothing that
-        may hold a password."""
-        return {
-            f"SQUALL_{field.name.upper()}": str(value)
-            for field in fields(self)
-            if field.name not in _UNTOLD and (value := getattr(self, field.name)) != field.default
-        }
-
-    @property
     def socket_path(self) -> Path:
         """Where clients of this machine connect."""
         return self.data_dir / "server.sock"
@@ -129,6 +118,21 @@ def read_config(environ: Mapping[str, str], data_dir: str | None = None) -> Conf
     if len(str(path)) > 80:
         raise ConfigError(f"the data directory's path {str(path)!r} is too long for the sockets in it; 80 characters")
     return Config(**{**values, "data_dir": path})  # type: ignore[arg-type]
+
+
+def told_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """What is set in these variables, as it is written there, for whoever asks how the server runs; without what may
+    be a password."""
+    found = {f"SQUALL_{name.upper()}": environ.get(f"SQUALL_{name.upper()}", "").strip() for name in _READERS}
+    return {name: _without_password(text) for name, text in found.items() if text and name != "SQUALL_TOKEN"}
+
+
+def _without_password(text: str) -> str:
+    if "://" not in text:
+        return text
+    parts = urlsplit(text)
+    is_whole = not ("@" in parts.netloc or parts.query)
+    return text if is_whole else f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path} (and more)"
 
 
 def _bytes(text: str) -> int:

@@ -32,7 +32,7 @@ from squall.agent.image.transfer import Transfers
 from squall.agent.lasting_runtime import LastingRuntime
 from squall.agent.mounts import mount_path
 from squall.agent.ranges import build_ranges
-from squall.main.config import Config, ConfigError
+from squall.main.config import Config, ConfigError, told_settings
 from squall.main.data_dir import write_atomically
 from squall.main.housekeeping import housekeeping
 from squall.main.spawner import instance_name, open_spawner
@@ -60,7 +60,9 @@ def migrate(connection: Connection) -> None:
 
 
 @asynccontextmanager
-async def control_plane(config: Config, codec: Codec, url: str) -> AsyncIterator[ControlPlane]:
+async def control_plane(
+    config: Config, environ: Mapping[str, str], codec: Codec, url: str
+) -> AsyncIterator[ControlPlane]:
     """The server, not yet listening."""
     clock = SystemClock()
     database_url = config.database_url or f"sqlite:///{config.data_dir}/squall.db"
@@ -75,7 +77,7 @@ async def control_plane(config: Config, codec: Codec, url: str) -> AsyncIterator
             data_dir=str(config.data_dir),
             app_blob_bytes_max=_app_blob_bytes_max(config.data_dir),
             failed_input_bytes_max=config.failed_input_bytes_max,
-            settings=config.changed,
+            settings=told_settings(environ),
         )
         await stack.enter_async_context(housekeeping(store, blobs, config.blob_bytes_max))
         yield await stack.enter_async_context(ControlPlane(store, blobs, logs, codec, server, clock))

@@ -45,7 +45,11 @@ async def serve(config: Config, environ: Mapping[str, str], on_ready: Callable[[
     codec = MsgspecCodec()
     with bind(config.http_host, config.http_port) as listener:
         url = url_of(listener, config.http_host, config.tls_cert)
-        async with memory_given_back(), control_plane(config, codec, url) as control, AsyncExitStack() as stack:
+        async with (
+            memory_given_back(),
+            control_plane(config, environ, codec, url) as control,
+            AsyncExitStack() as stack,
+        ):
             server = await stack.enter_async_context(unix_socket(config, owners, control))
             node = await stack.enter_async_context(_local_node(config, codec, environ, control))
             await node.wait_connected()

@@ -36,7 +36,7 @@ async def serve_alone(config: Config, environ: Mapping[str, str], on_ready: Call
     token = config.token or read_or_make_token(config.data_dir, owners)
     with bind(config.http_host, config.http_port) as listener:
         url = url_of(listener, config.http_host, config.tls_cert)
-        async with control_plane(config, MsgspecCodec(), url) as control, AsyncExitStack() as stack:
+        async with control_plane(config, environ, MsgspecCodec(), url) as control, AsyncExitStack() as stack:
             await stack.enter_async_context(unix_socket(config, owners, control))
             await stack.enter_async_context(http_port(config, control, listener, token, has_agents=True))
             said = ServerFile(os.getpid(), url, VERSION, control.server_id)

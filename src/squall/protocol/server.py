@@ -57,7 +57,7 @@ class ServerStatus:
     template_memory_mib: int = 0
     """What templates hold on all nodes, as these said last; containers get it when they need it."""
     settings: dict[str, str] = field(default_factory=dict)
-    """What its environment sets otherwise than by default, by variable; nothing in which a password may be."""
+    """What its environment sets, by variable, as it is written there but for passwords."""
 
 
 @record

@@ -37,9 +37,10 @@ from squall.runtime.spec import ContainerSpec
 from squall.runtime.templates import Template
 from squall.runtime.verification import NAMESPACES, Expected, verify
 
-JOIN_TIMEOUT_S = 4.0
-"""For each of its two answers; for the first from when those asked for before it have joined. Whoever wants a clone
-waits longer than for both: it is to hear that a fork hangs, and not to give up without knowing."""
+JOIN_TIMEOUT_S, BEGIN_TIMEOUT_S = 6.0, 3.0
+"""For its two answers; for the first from when another fork of its template has joined, where that is later, and longer
+than it takes to end who stays in their way (`strays`). Whoever wants a clone waits longer than for both: it is to hear
+that a fork hangs, and not to give up without knowing."""
 ENV_BYTES_MAX = 2**20
 """Of an environment, in one message: a start by exec has room for twice as much, and follows."""
 _CREDENTIALS = struct.Struct("iII")
@@ -80,20 +81,17 @@ class Clones:
         finally:
             theirs.close()
         clone.channel = ours
-        template.asked_count += 1
-        turn = template.asked_count
 
         def on_joined(failure: RuntimeFailure | None) -> None:
             if failure is None:
-                template.joined_turn, template.joined_at = max(turn, template.joined_turn), time.monotonic()
+                template.joined_at = time.monotonic()
             done(_blamed(failure, clone, template))
 
         def left_s() -> float:
-            # Many at once wait for those before them, as long as there is one now and then.
-            is_later = template.joined_turn < turn
-            return template.joined_at + JOIN_TIMEOUT_S - time.monotonic() if is_later else 0.0
+            # Many at once wait for each other, and whoever wants one gives it up by itself.
+            return template.joined_at + JOIN_TIMEOUT_S - time.monotonic()
 
-        self._expect(clone, on_joined, left_s)
+        self._expect(clone, on_joined, JOIN_TIMEOUT_S, left_s)
         self._poller.watch(ours.fileno(), lambda _: self._on_message(clone, expected))
 
     def _send_way(self, channel: socket.socket, clone: Clone, spec: ContainerSpec, cgroup: Cgroup) -> None:
@@ -138,9 +136,9 @@ class Clones:
             socket.send_fds(clone.channel, [message], list(outputs))
         except OSError as error:
             raise TemplateUnfit(f"cannot begin a clone: it has ended ({error.strerror})") from error
-        self._expect(clone, done)
+        self._expect(clone, done, BEGIN_TIMEOUT_S)
 
-    def _expect(self, clone: Clone, done: Done, left_s: Callable[[], float] = lambda: 0.0) -> None:
+    def _expect(self, clone: Clone, done: Done, timeout_s: float, left_s: Callable[[], float] = lambda: 0.0) -> None:
         clone.waiting = done
         clone.tries += 1
         tries = clone.tries
@@ -152,9 +150,9 @@ class Clones:
             if more_s > 0:
                 self._poller.call_later(more_s, give_up)
             else:
-                self._settle(clone, TemplateUnfit(f"a fork of the template did nothing within {JOIN_TIMEOUT_S:g} s"))
+                self._settle(clone, TemplateUnfit(f"a fork of the template did nothing within {timeout_s:g} s"))
 
-        self._poller.call_later(JOIN_TIMEOUT_S, give_up)
+        self._poller.call_later(timeout_s, give_up)
 
     @staticmethod
     def _settle(clone: Clone, failure: RuntimeFailure | None) -> None:

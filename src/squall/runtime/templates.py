@@ -57,12 +57,8 @@ class Template:
     """Containers that are its forks, prepared ones too."""
     copies: set[int] = field(default_factory=set)
     """Children of its program that are being saved."""
-    asked_count: int = 0
-    """Forks that it was asked for. It makes them one after the other."""
-    joined_turn: int = 0
-    """The last of them, in that order, that has joined."""
     joined_at: float = 0.0
-    """When one has joined, by the monotonic clock."""
+    """When a fork of it has joined, by the monotonic clock. It makes one at a time."""
 
 
 class Templates:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from squall.agent.template.memory import TEMPLATES_MAX, budget_bytes, freeing, surplus, total_bytes
+from squall.agent.template.memory import TEMPLATES_MAX, budget_bytes, freeing, surplus, total_bytes, unshared_bytes
 from squall.protocol.function import GVISOR
 from squall.protocol.records import replace
 from squall.protocol.template import DROPPED, MAKING, UNFIT
@@ -39,7 +39,8 @@ def test_whose_clones_run_is_counted_and_stays_for_it_would_free_nothing() -> No
     held.clones, saved.clones = {"ru-1"}, {"ru-2"}
     saved.request = replace(saved.request, isolation=GVISOR)  # those restored from it have all of it to themselves
 
-    assert surplus([held, other, saved], 5 * MIB) == [other, saved]
+    assert surplus([held, other, saved], 15 * MIB) == [other]
+    assert unshared_bytes([held, other, saved]) == 20 * MIB
     assert freeing([held, other, saved], 30 * MIB) == [other, saved]
 
     held.state = saved.state = DROPPED

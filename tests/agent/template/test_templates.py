@@ -339,15 +339,37 @@ async def test_templates_used_longest_ago_go_when_all_are_too_much(world: World)
 @pytest.mark.usefixtures("no_pools")
 async def test_a_clock_that_is_set_back_makes_no_template_the_one_used_longest_ago(world: World) -> None:
     async with node(world, template_memory_mib=50) as agent:
-        for function_id in ("fu-00000001", "fu-00000002"):
-            await snapshot(world, function_id=function_id)
-        world.now -= 24 * 3_600.0
-        await snapshot(world, function_id="fu-00000001")
 
-        await snapshot(world, function_id="fu-00000003")
+        async def start_one(function_id: str) -> None:
+            container_id, _ = await snapshot(world, function_id=function_id)
+            await world.end(container_id)
+
+        for function_id in ("fu-00000001", "fu-00000002"):
+            await start_one(function_id)
+        world.now -= 24 * 3_600.0
+        await start_one("fu-00000001")
+
+        await start_one("fu-00000003")
 
         left = [one.request.function_id for one in agent.templates._roster.live.values()]
         assert sorted(left) == ["fu-00000001", "fu-00000003"]
+
+
+async def test_one_that_was_just_made_does_not_go_for_those_whose_clones_run(world: World) -> None:
+    async with node(world, template_memory_mib=50) as agent:
+        held = [await snapshot(world, function_id=f"fu-{number:08}") for number in range(3)]
+
+        later = [(await snapshot(world, function_id="fu-00000007"))[1] for _ in range(2)]
+
+        assert [one.path for _, one in held] == ["fork"] * 3
+        assert [one.path for one in later] in (["fork", "fork"], ["fork", "parked"])
+        # They count when their clones have ended.
+        world.now += 1.0
+        for container_id, _ in held:
+            await world.end(container_id)
+        agent.templates._roster.keep_within()
+        await until(lambda: agent.templates._roster.unshared_bytes() <= 50 * 2**20)
+        assert agent.templates._roster.find_of("fu-00000007", "function") is not None
 
 
 async def test_a_template_larger_than_all_may_be_is_not_made_again_and_again(world: World) -> None:

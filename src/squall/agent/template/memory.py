@@ -25,29 +25,38 @@ def total_bytes(templates: Iterable[Template]) -> int:
     return sum(template.total_bytes for template in templates)
 
 
+def unshared_bytes(templates: Iterable[Template]) -> int:
+    """What these alone occupy. What clones that run share is theirs as well, and would not be free without them."""
+    return sum(template.total_bytes for template in templates if not template.is_held)
+
+
 def surplus(templates: Iterable[Template], bytes_max: int) -> list[Template]:
-    """Which are to go so that the rest of those that are ready is within `bytes_max` and `TEMPLATES_MAX`."""
-    ready = [template for template in templates if template.is_ready]
+    """Which are to go so that the rest of those that are ready is within `bytes_max` and `TEMPLATES_MAX`.
+
+    Those whose clones run count when these have ended: one that was just made and has none yet would go otherwise, in
+    place of what nobody can free.
+    """
+    ready = [template for template in templates if template.is_ready and not template.is_held]
     return _used_longest_ago(ready, total_bytes(ready) - bytes_max, len(ready) - TEMPLATES_MAX)
 
 
 def freeing(templates: Iterable[Template], wanted_bytes: int, kept: Template | None = None) -> list[Template]:
-    """Which are to go so that about so much more is free."""
-    return _used_longest_ago((one for one in templates if one.is_ready and one is not kept), wanted_bytes, 0)
+    """Which are to go so that about so much more is free. One whose clones run would free nothing, and what is started
+    next would be slow for it."""
+    free = [template for template in templates if template.is_ready and not template.is_held and template is not kept]
+    return _used_longest_ago(free, wanted_bytes, 0)
 
 
 def _used_longest_ago(templates: Iterable[Template], wanted_bytes: int, wanted_count: int) -> list[Template]:
     """The first of these that are so much and so many.
 
-    One that is being made stays: somebody waits for it, and nobody knows yet what it will occupy. So does one whose
-    clones run: what they share with it would not be free, and what is started next would be slow for nothing.
+    None is being made: somebody waits for that one, and nobody knows yet what it will occupy.
     """
     doomed = []
     for template in sorted(templates, key=lambda one: one.used_at):
         if wanted_bytes <= 0 and wanted_count <= 0:
             break
-        if not template.is_held:
-            doomed.append(template)
-            wanted_bytes -= template.total_bytes
-            wanted_count -= 1
+        doomed.append(template)
+        wanted_bytes -= template.total_bytes
+        wanted_count -= 1
     return doomed

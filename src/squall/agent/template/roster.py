@@ -18,7 +18,7 @@ from types import MappingProxyType
 from squall.agent.config import AgentConfig
 from squall.agent.outfit import Outfit, Outfits, Services
 from squall.agent.template.cells import Cells
-from squall.agent.template.memory import budget_bytes, freeing, surplus, total_bytes
+from squall.agent.template.memory import budget_bytes, freeing, surplus, total_bytes, unshared_bytes
 from squall.agent.template.template import Template
 from squall.agent.template.user import USERS_MAX, TemplateUser
 from squall.agent.template.verdicts import Verdicts, printable
@@ -130,9 +130,9 @@ class Roster:
         """What all occupy; what clones share with them is counted here, once, also after their template has gone."""
         return total_bytes(self._there.values())
 
-    def live_bytes(self) -> int:
-        """What those that live occupy, as they are held to `budget_bytes`."""
-        return total_bytes(self._live.values())
+    def unshared_bytes(self) -> int:
+        """What those that live occupy alone, as they are held to `budget_bytes`."""
+        return unshared_bytes(self._live.values())
 
     # Who is to go
 

@@ -113,7 +113,9 @@ class Templates:
         self._adoption = Adoption(config, services.runtime, outfits, self._making, self._roster, self._tasks, self._ask)
         self._is_ended = False
         self._saved = SavedTemplates(config.data_dir, config.template_disk_mib * _MIB, services.grave.bury, now)
-        self._saver = Saver(config, services, outfits, self._making, self._saved, self._live_bytes, self._pools.calm)
+        self._saver = Saver(
+            config, services, outfits, self._making, self._saved, self._unshared_bytes, self._pools.calm
+        )
         self._roster.on_unfit = self._saver.unfit
 
     def prepare(self) -> None:
@@ -257,7 +259,7 @@ class Templates:
         key = wish.key
         if key in self._roster.live or self._is_ended or self._verdicts.find(key, self._monotonic()) is not None:
             return
-        is_crowded = self._live_bytes() > budget_bytes(self._config) * 9 // 10
+        is_crowded = self._unshared_bytes() > budget_bytes(self._config) * 9 // 10
         if is_crowded and not self._wanted.is_insistent(key):
             # In its place another one would go, of a function that is used as much.
             return
@@ -516,8 +518,8 @@ class Templates:
         """What all occupy; what clones share with them is counted here, once."""
         return self._roster.memory_bytes() + self._saver.checking_bytes
 
-    def _live_bytes(self) -> int:
-        return self._roster.live_bytes() + self._saver.checking_bytes
+    def _unshared_bytes(self) -> int:
+        return self._roster.unshared_bytes() + self._saver.checking_bytes
 
     def function_ids(self) -> tuple[str, ...]:
         """Whose containers are started from what is ready, those used last first."""

@@ -206,6 +206,7 @@ class ClientService:
                 if self._scope_app_id and dispatcher.spec.app_id != self._scope_app_id:
                     Caller(client, self._scope_app_id).check_use("CallOpen", self._plane.apps.row_of(dispatcher))
                 check_method("CallOpen", dispatcher.spec, record.method, record.kind)
+                self._plane.variants.used(record.function_id)
             except PlatformError as error:
                 failure = Failure("invalid", error.message)
                 dispatcher = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -443,6 +444,24 @@ async def test_what_was_made_for_a_measurement_goes_when_that_was_killed() -> No
         assert kept not in stage.plane.apps.dispatchers, "which is forgotten as well, and may be called again"
 
 
+async def test_a_measurement_that_goes_on_keeps_what_was_made_for_it() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        function_id = await measured(stage, spec)
+
+        for number in range(4):
+            await stage.pass_time(variants.IDLE_S * 0.7, 1.0)
+            if number % 2:
+                await stage.done(stage.client.call(function_id, 1), 1)
+                await stage.pass_time(3.0, 1.0)
+                for guest in list(stage.node.guests.values()):
+                    guest.exit(0, None)
+            else:
+                await listed(stage, function_id=function_id)
+
+        assert not unneeded(stage)
+
+
 async def test_a_node_that_was_away_when_a_measurement_was_forgotten_is_told_when_it_comes() -> None:
     async with staged() as stage:
         spec = await stage.client.function()
@@ -520,6 +539,43 @@ async def test_each_report_is_acted_upon_once() -> None:
         await report(stage, node, 8_000, 100)
         stage.plane.fleet.tick()
         await settle()
+
+        assert living(stage) == 1
+
+
+async def test_a_node_that_takes_its_time_to_free_memory_is_asked_once_and_keeps_its_containers() -> None:
+    async with staged() as stage:
+        node = await only_node(stage)
+        await idle_container(stage)
+        may_answer = asyncio.Event()
+
+        async def wait() -> None:
+            await may_answer.wait()
+
+        node.before, node.freeable = wait, ("tp-1",)
+        node.templates = (NodeTemplate("tp-1", "ap-1", "fu-1", "function", READY),)
+        for _ in range(3):
+            await report(stage, node, 8_000, 100)
+        may_answer.set()
+        await settle()
+        stage.plane.fleet.tick()
+        await settle()
+
+        assert len(node.asked_mib) == 1, "what it said meanwhile is from before"
+        assert living(stage) == 1
+
+
+async def test_a_node_that_goes_away_while_it_is_asked_loses_no_container() -> None:
+    async with staged() as stage:
+        node = await only_node(stage)
+        await idle_container(stage)
+
+        async def go() -> None:
+            assert node.peer is not None
+            node.peer.channel.close()
+
+        node.before = go
+        await report(stage, node, 8_000, 100)
 
         assert living(stage) == 1
 

@@ -244,6 +244,12 @@ class Variants:
 
     # Forgetting
 
+    def used(self, function_id: str) -> None:
+        """Somebody calls it, or waits for what it is started from; nothing where it is no variant."""
+        dispatcher = self._apps.dispatchers.get(function_id)
+        if dispatcher is not None and dispatcher.spec.variant_of:
+            self._use(dispatcher)
+
     def _use(self, dispatcher: Dispatcher) -> None:
         function_id = dispatcher.spec.function_id
         used_at = self._used_at.setdefault(dispatcher.root_app_id, OrderedDict())

@@ -333,16 +333,21 @@ class ContainerFleet:
         """Memory of the node runs out: templates go first, which no call waits for; then the newest idle container, the
         one that costs least to start again."""
         report = node.report
-        if report is None or not node.is_report_new:
+        if report is None or not node.is_report_new or node.is_relieving:
             return
         node.is_report_new = False  # the next one tells whether it helped
         over_mib = report.memory_used_mib - int((report.memory_total_mib or node.memory_mib) * MEMORY_PRESSURE)
         if over_mib >= 0:
+            node.is_relieving = True
             self._tasks.start(self._make_room(node, over_mib))
 
     async def _make_room(self, node: Node, wanted_mib: int) -> None:
-        if await self.free_templates(node, wanted_mib):
-            return
+        try:
+            if await self.free_templates(node, wanted_mib) or node.peer is None:
+                return
+        finally:
+            # What it has reported meanwhile may be from before.
+            node.is_relieving = node.is_report_new = False
         idle = [one for one in node.containers.values() if one.is_spare]
         if idle:
             self.drain(max(idle, key=lambda one: one.created_at), "its node is short of memory")

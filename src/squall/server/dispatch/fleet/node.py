@@ -50,6 +50,8 @@ class Node:
         self.report: NodeReport | None = None
         self.is_report_new = False
         """Nothing has been done about it yet."""
+        self.is_relieving = False
+        """It is being asked to free memory. One that swaps takes its time."""
         self.lost_timer: Timer | None = None
         self.line_count = 0
         """Log lines its agent has sent since its last hello."""

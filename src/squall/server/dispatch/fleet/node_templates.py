@@ -56,6 +56,7 @@ class NodeTemplates:
         Raises:
             PlatformError: `not_found` for the app.
         """
+        self._plane.variants.used(record.function_id)
         app_id = await self._app_id(record.app, record.environment or "") if record.app else ""
         found, silent, is_one_coming = await self._all(record.function_id)
         after = (record.after_node_id, record.after_template_id)
