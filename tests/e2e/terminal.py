@@ -39,10 +39,10 @@ class Terminal:
         """Press these keys."""
         os.write(self._descriptor, text.encode())
 
-    def wait_said(self, text: str, timeout_s: float = 30.0) -> None:
-        """Wait until this has been shown."""
+    def wait_said(self, text: str, timeout_s: float = 30.0, *, after: str = "") -> None:
+        """Wait until this has been shown, once that has."""
         deadline = time.monotonic() + timeout_s
-        while text not in self.said:
+        while text not in self.said[max(0, self.said.find(after)) :] or after not in self.said:
             assert time.monotonic() < deadline, f"{text!r} was not shown; this was:\n{self.said}"
             self._read()
 

@@ -103,9 +103,10 @@ def test_steps_commands_are_typed_at_a_terminal(squall: Installation, step: str)
         terminal.type("sleep 60\r")
         time.sleep(0.3)
         terminal.type("\x03")  # of what runs in the shell, not of the command
-        terminal.wait_said("^C")
-        time.sleep(0.5)  # what is typed before the shell has noticed is dropped
+        # What is typed before the shell asks for it is dropped.
+        terminal.wait_said("here# ", after="^C")
         terminal.type("(exit 4)\r")
+        terminal.wait_said("here# ", after="(exit 4)")
         terminal.type("\x04")
 
         assert terminal.wait() == 4
