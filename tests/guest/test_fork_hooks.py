@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from squall.guest.clone import receive
 from squall.protocol.guest import GuestHello
 from tests.guest.started_template import Start
 
@@ -152,3 +154,17 @@ def test_fork_whose_randomness_cannot_be_made_anew_ends(start: Start) -> None:
 
     assert fork.said() == {"error": "OSError: no seed"}
     assert fork.said() == {}
+
+
+def test_nothing_that_comes_from_the_spawner_is_inherited_by_what_a_hook_starts() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        os.set_inheritable(ours.fileno(), True)
+        socket.send_fds(ours, [b"way"], [ours.fileno(), 0])
+
+        data, descriptors = receive(theirs)
+
+        assert (data, len(descriptors)) == (b"way", 2)
+        assert [os.get_inheritable(one) for one in descriptors] == [False, False]
+        for one in descriptors:
+            os.close(one)

@@ -25,6 +25,7 @@ import os
 import socket
 import sys
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -247,7 +248,10 @@ def _is_ours(name: str) -> bool:
 
 def receive(channel: socket.socket, bytes_max: int = MESSAGE_BYTES_MAX) -> tuple[bytes, list[int]]:
     """One message, with the descriptors that came along. An empty one may also mean that the other side has gone."""
-    data, descriptors, flags, _ = socket.recv_fds(channel, bytes_max, _DESCRIPTORS_MAX)
+    # Not `socket.recv_fds`, which takes no notice of its flags: what a hook of the next fork starts would inherit them.
+    space = socket.CMSG_LEN(_DESCRIPTORS_MAX * array("i").itemsize)
+    data, ancillary, flags, _ = channel.recvmsg(bytes_max, space, socket.MSG_CMSG_CLOEXEC)
+    descriptors = [number for _, kind, given in ancillary if kind == socket.SCM_RIGHTS for number in array("i", given)]
     if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         for descriptor in descriptors:
             os.close(descriptor)
