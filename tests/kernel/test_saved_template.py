@@ -301,3 +301,13 @@ async def test_copy_that_is_larger_than_what_is_kept_for_it_is_not_saved(forge: 
 
     assert max(one.stat().st_size for one in saved.rglob("*") if one.is_file()) <= 2**20
     assert (await forge.run(first, "print('goes on')")).stdout == "goes on\n"
+
+
+async def test_files_that_it_has_written_may_be_larger_than_its_memory(forge: Forge, saved: Path) -> None:
+    first = await forge.ready("--before", "with open('/srv/large', 'wb') as file: file.truncate(80 << 20)")
+
+    saving = asyncio.ensure_future(forge.runtime.save(first.container_id, str(saved), 64 * 2**20))
+    await asyncio.wait([saving])
+
+    assert saving.exception() is None
+    assert (saved / "files" / "srv" / "large").stat().st_size == 80 * 2**20

@@ -20,7 +20,7 @@ AGENT_TEMPLATE_FAULTS = (
         "taken-down-too-soon",
         "a server that is stopped right after a template was dropped",
         "the template's files and network stay, and nobody takes them away",
-        (Change(f"{AGENT}containers.py", "        await self._outfits.settled()\n", ""),),
+        (Change(f"{AGENT}containers.py", "                await self._outfits.settled()\n", ""),),
         {
             f"{TEMPLATES}test_a_node_is_taken_down_when_what_was_dropped_before_is_given_back": (
                 "assert not ending.done()"
@@ -433,7 +433,13 @@ AGENT_TEMPLATE_FAULTS = (
         "dump-without-limit",
         "a template that grows when it is copied to be saved",
         "what is saved of it may fill the disk",
-        (Change("src/squall/runtime/criu/launch.py", "            if file_bytes_max:\n", "            if False:\n"),),
+        (
+            Change(
+                "src/squall/runtime/criu/launch.py",
+                "                    if file_bytes_max:\n",
+                "                    if False:\n",
+            ),
+        ),
         {
             "tests/kernel/test_saved_template.py::test_copy_that_is_larger_than_what_is_kept_for_it_is_not_saved": (
                 "pytest.raises"
@@ -452,5 +458,59 @@ AGENT_TEMPLATE_FAULTS = (
             ),
         ),
         {f"{FAULTS}test_forks_that_fail_between_others_that_succeed_are_not_counted_together": "spoken(world)"},
+    ),
+    Mutation(
+        "dump-limit-on-files",
+        "a template with little memory that has downloaded a large file",
+        "it cannot be saved, and is given up",
+        (
+            Change(
+                "src/squall/runtime/criu/launch.py",
+                "            pid_inside = _number_inside(pid)\n",
+                "            pid_inside = _number_inside(pid)\n"
+                "            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max or -1,) * 2)\n",
+            ),
+        ),
+        {
+            "tests/kernel/test_saved_template.py::test_files_that_it_has_written_may_be_larger_than_its_memory": (
+                "exception() is None"
+            )
+        },
+    ),
+    Mutation(
+        "cell-of-nobody",
+        "a mistake while something is made ahead",
+        "what was being forked into then stays for ever",
+        (
+            Change(
+                f"{AGENT}template/pools.py",
+                "                await self._cells.discard(cell, error)\n            raise\n",
+                "                str(error)\n            raise\n",
+            ),
+        ),
+        {
+            "tests/agent/template/test_pools.py::"
+            "test_a_cell_that_is_forked_into_is_thrown_away_when_another_one_ends_it_all": "discarded == [cell]"
+        },
+    ),
+    Mutation(
+        "never-saved",
+        "a node that can open no more files when it is to save its first template",
+        "that one is never saved",
+        (
+            Change(
+                f"{AGENT}template/saver.py",
+                "                if self._saved.is_open or not",
+                "                if True or not",
+            ),
+        ),
+        {f"{SAVED}test_it_is_saved_when_what_is_on_the_disk_can_be_read_again": "assert on_disk(world)"},
+    ),
+    Mutation(
+        "causes-in-the-place-of-templates",
+        "a node with hundreds of functions whose templates cannot be saved",
+        "what is known of these takes the place of those that are on the disk",
+        (Change(f"{AGENT}template/saved.py", "key=lambda one: one.size_bytes > 0)", "key=lambda one: 0)"),),
+        {f"{SAVED}test_what_is_known_of_none_goes_before_what_is_there": '== ["a", "d"]'},
     ),
 )

@@ -84,8 +84,9 @@ class Runtime(Protocol):
         """Save a template that is ready in an empty directory, for `ContainerSpec.restore_from`. It goes on meanwhile.
 
         Args:
-            file_bytes_max: of each file there; its memory is one. What is saved is a copy that runs code of its
-                user, and may have become larger than the template was. 0: whatever it takes.
+            file_bytes_max: of each file of the process; its memory is one. What is saved is a copy that runs code of
+                its user, and may have become larger than the template was. 0: whatever it takes. What it has written
+                to its own files is not counted.
 
         Raises:
             TemplateUnfit: there is none that could be forked, or it cannot be saved; the directory is then of no use.

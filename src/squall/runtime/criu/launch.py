@@ -55,7 +55,7 @@ def fork_save(
     Args:
         files: what the template has written.
         private: descriptors that are the caller's alone.
-        file_bytes_max: of each file that is written; 0: whatever it takes.
+        file_bytes_max: of each file that CRIU writes; 0: whatever it takes.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent_pid = os.getpid()
@@ -65,9 +65,6 @@ def fork_save(
         def body() -> None:
             end_with(parent_pid, private)
             os.setsid()
-            if file_bytes_max:
-                # Of all that is started here: writing more fails, as Python has them ignore the signal.
-                resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
             pid_inside = _number_inside(pid)
             saved = {
                 "pid": pid_inside,
@@ -81,6 +78,9 @@ def fork_save(
 
                 def dump() -> None:
                     end_with(own_pid)
+                    if file_bytes_max:
+                        # Writing more fails: Python ignores the signal, and so does CRIU then.
+                        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, file_bytes_max))
                     _dump(tool, container_pidfd, pid_inside, directory)
 
                 run_and_exit(dump, theirs, code=0)
