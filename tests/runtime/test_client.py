@@ -123,6 +123,21 @@ async def test_requests_fail_when_the_spawner_says_what_cannot_be_read(spawner: 
     assert spawner.runtime.is_lost
 
 
+@pytest.mark.parametrize("said", [{}, {"error": {}}, {"error": "no"}])
+async def test_request_fails_whose_own_answer_cannot_be_read(spawner: SpawnerEnd, said: dict[str, Any]) -> None:
+    asked = asyncio.ensure_future(spawner.runtime.make_network_namespaces(RANGE, 0, 1))
+    request_id = await spawner.request("make_network_namespaces")
+    open_before = os.listdir("/proc/self/fd")
+
+    socket.send_fds(spawner.theirs, [encode_frame({"request_id": request_id, **said}, 1)], [0])
+
+    failed, _ = await asyncio.wait([asked], timeout=10)
+    assert failed == {asked}
+    with pytest.raises(RuntimeFailure, match="cannot be read"):
+        await asked
+    assert len(os.listdir("/proc/self/fd")) == len(open_before) - 1, "all but the connection"
+
+
 @pytest.mark.parametrize("method", ["start", "begin"])
 async def test_container_whose_output_is_lost_at_its_start_is_removed(spawner: SpawnerEnd, method: str) -> None:
     runtime = spawner.runtime

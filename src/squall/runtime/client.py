@@ -325,7 +325,8 @@ class SpawnerRuntime:
         try:
             frames.extend(self._reader.feed(data, descriptors, is_cut=bool(flags & socket.MSG_CTRUNC)))
             while frames:
-                self._on_message(*frames.popleft())
+                self._on_message(*frames[0])
+                frames.popleft()
         except Exception as error:  # noqa: BLE001  all who wait would wait for ever
             for _, given in frames:
                 _close(given)
@@ -337,14 +338,17 @@ class SpawnerRuntime:
         if message.get("event") == "exit":
             self._exits.put_nowait((message["container_id"], codec.exit_status(message["exit_status"])))
             return
+        # First: whoever waits for an answer that cannot be read is to fail with all others.
+        failure = failure_from_json(message["error"]) if "error" in message else None
+        result = message["result"] if failure is None else None
         future = self._pending.pop(message.get("request_id", 0), None)
         if future is None or future.done():
             # The caller was cancelled meanwhile. What it would own is closed; the container is in `list`.
             _close(descriptors)
-        elif "error" in message:
-            future.set_exception(failure_from_json(message["error"]))
+        elif failure is not None:
+            future.set_exception(failure)
         else:
-            future.set_result((message["result"], descriptors))
+            future.set_result((result, descriptors))
 
     def _death(self, cause: str) -> SpawnerGone:
         return SpawnerGone(
