@@ -28,6 +28,8 @@ class Made:
         self.now = self.most_at_once = self.made = 0
         self.may_go_on = asyncio.Event()
         self.may_go_on.set()
+        self.may_park = asyncio.Event()
+        self.may_park.set()
 
     async def make(self, reserve: Reserve, *, is_parked: bool) -> Cell:
         self.now += 1
@@ -43,6 +45,7 @@ class Made:
             self.now -= 1
 
     async def park(self, cell: Cell, reserve: Reserve) -> None:
+        await self.may_park.wait()
         cell.is_parked = True
 
     async def discard(self, cell: Cell, failure: BaseException | None = None) -> None:
@@ -178,6 +181,21 @@ async def test_what_is_made_for_a_template_that_was_dropped_meanwhile_is_thrown_
     await until(lambda: room.made.discarded)
     running.cancel()
     assert not template.parked
+
+
+async def test_a_cell_that_is_forked_into_is_thrown_away_when_another_one_ends_it_all() -> None:
+    room = Room()
+    template = room.template(1, starts=8)
+    cell = make_cell(1)
+    reserve_of(template).put(cell)
+    room.made.may_park.clear()
+    room.made.failures = [ValueError("a mistake of ours")]
+    running = room.start()
+
+    await asyncio.wait([running], timeout=10)
+
+    assert isinstance(running.exception(), ExceptionGroup)
+    assert room.made.discarded == [cell]
 
 
 async def test_what_is_not_wanted_any_more_goes_the_oldest_first() -> None:

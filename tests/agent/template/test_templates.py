@@ -578,6 +578,26 @@ async def test_a_node_is_taken_down_when_what_was_dropped_before_is_given_back(w
     assert not world.left()
 
 
+async def test_a_cell_is_thrown_away_whatever_becomes_of_who_does_it(world: World) -> None:
+    async with node(world) as agent:
+        await snapshot(world)
+        await filled(world)
+        (reserve,) = template_of(world).reserves.values()
+        cell = reserve.take_cell()
+        world.slots.may_release.clear()
+        discarding = asyncio.ensure_future(agent.templates.cells.discard(cell))
+        await until(lambda: cell.cell_id not in world.machine.prepared)
+
+        discarding.cancel()
+        await asyncio.wait([discarding])
+        world.slots.may_release.set()
+
+        await until(lambda: cell.cell_id not in world.slots.held)
+        assert not cell.outfit.directory.exists()
+        await agent.end_all(0.0)
+    assert not world.left()
+
+
 async def test_a_node_that_is_taken_down_leaves_no_template(world: World) -> None:
     async with node(world) as agent:
         await snapshot(world)

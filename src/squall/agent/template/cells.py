@@ -137,8 +137,12 @@ class Cells:
             return await self._runtime.start(replaced(spec, env=env))
 
     async def discard(self, cell: Cell, failure: BaseException | None = None) -> None:
-        """Remove a cell with what is in it; `failure` is why it could not be forked into."""
-        await self._outfits.give_back(cell.outfit, failure)
+        """Remove a cell with what is in it, whatever becomes of whoever asks: it is in no reserve any more.
+
+        Args:
+            failure: why it could not be forked into.
+        """
+        await asyncio.shield(asyncio.ensure_future(self._outfits.give_back(cell.outfit, failure)))
 
     async def _furnish(
         self, template: Template, outfit: Outfit, request: ContainerStart, clock: Phases

@@ -194,6 +194,11 @@ class Pools:
             else:
                 _log.warning("%s: nothing can be made ahead: %s", template.template_id, error)
             return
+        except BaseException as error:
+            # Cancelled, for what another one has met: nobody else knows of it any more.
+            if cell is not None:
+                await self._cells.discard(cell, error)
+            raise
         if reserve.is_current:
             reserve.put(cell)
         else:
