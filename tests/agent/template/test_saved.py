@@ -596,6 +596,20 @@ async def test_what_goes_has_another_name_at_once_and_what_cannot_be_written_lea
     assert set(store.top.iterdir()) - set(discarded) == {store.top / ("a" * 40), store.top / ("b" * 40)}
 
 
+async def test_what_is_known_of_none_goes_before_what_is_there(
+    store: SavedTemplates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved, "SAVED_MAX", 2)
+    await keep(store, about("a"))
+    store.waits(about("b", size_bytes=0), "there is no room")
+    await store.failed(about("c"), "it has not come back")
+    assert [one.key[0] for one in store.known()] == ["a", "b", "c"]
+
+    await keep(store, about("d"))
+
+    assert [one.key[0] for one in store.known()] == ["a", "d"]
+
+
 async def test_what_a_function_had_saved_before_goes_and_what_others_have_stays(store: SavedTemplates) -> None:
     for key, function_id in zip("abcd", ("fu-1", "fu-1", "fu-2", "fu-1"), strict=True):
         await keep(store, about(key, function_id=function_id, size_bytes=MIB))
@@ -661,3 +675,26 @@ async def test_a_node_that_cannot_read_what_is_on_its_disk_has_templates_all_the
         assert answer.path == "fork"
         await until(lambda: "cannot read which templates are on the disk: [Errno 24]" in caplog.text)
         assert agent.templates.ready_count == 1
+
+
+async def test_it_is_saved_when_what_is_on_the_disk_can_be_read_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    is_readable = threading.Event()
+
+    def facts() -> dict[str, str]:
+        if not is_readable.is_set():
+            raise OSError(errno.EMFILE, "too many open files")
+        return MACHINE
+
+    monkeypatch.setattr(saved, "machine_facts", facts)
+    monkeypatch.setattr(saver, "STILL_S", 0.05)
+    async with saving(world) as agent:
+        await snapshot(world)
+        await until(lambda: caplog.text.count("cannot read which templates are on the disk") > 3)
+        is_readable.set()
+
+        with contextlib.suppress(TimeoutError):
+            await until(lambda: [one for one in on_disk(world) if not one.name.startswith(".")])
+        assert on_disk(world)
+        await agent.end_all(0.0)

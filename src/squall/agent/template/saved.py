@@ -106,12 +106,13 @@ class SavedTemplates:
         self._keys_of: dict[str, set[str]] = {}
         """Of those that are known, by function: each start of one asks."""
         self._opening = asyncio.Lock()
-        self._is_open = False
+        self.is_open = False
+        """It is known what there is."""
 
     async def open(self) -> bool:
-        """Find out what there is; False where nothing can be saved, or read. May be repeated."""
+        """Find out what there is; False where nothing can be saved, or read now. May be repeated."""
         async with self._opening:
-            if not self._is_open:
+            if not self.is_open:
                 try:
                     found, doomed = await asyncio.to_thread(self._read)
                 except OSError as error:
@@ -122,7 +123,7 @@ class SavedTemplates:
                 for place, cause in doomed:
                     _log.info("a saved template is dropped: %s (%s)", cause, place.name)
                     self._take_away(place)
-                self._is_open = True
+                self.is_open = True
         return self._machine is not None
 
     def _know(self, about: SavedTemplate) -> None:
@@ -291,7 +292,7 @@ class SavedTemplates:
 
     def keep_within(self, space: Space | None = None) -> None:
         """Drop what is too much, or in the way of others on a disk that is nearly full: what was used longest ago goes
-        first."""
+        first. Of what is not there it is forgotten why, before anything that is goes."""
         held = [one for one in self._known.values() if one.size_bytes]
         occupied_bytes = sum(one.size_bytes for one in held)
         is_short = space is not None and (space.is_short_of_bytes or space.is_short_of_inodes)
@@ -300,7 +301,8 @@ class SavedTemplates:
             _log.info("%s is dropped from the disk: its place is needed", held[0].template_id)
             self.forget([held.pop(0).key])
             is_short = False  # what went is not gone yet; it is looked again
-        self.forget([one.key for one in list(self._known.values())[: max(0, len(self._known) - SAVED_MAX)]])
+        surplus = max(0, len(self._known) - SAVED_MAX)
+        self.forget([one.key for one in sorted(self._known.values(), key=lambda one: one.size_bytes > 0)[:surplus]])
 
 
 def _read_about(place: Path) -> SavedTemplate | None:

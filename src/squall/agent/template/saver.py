@@ -133,10 +133,12 @@ class Saver:
         await self._tasks.close()
 
     async def _save_later(self, template: Template) -> None:
-        if not await self._saved.open():
-            return
         for pause_s in itertools.chain((SAVE_AFTER_S, *AGAIN_S), itertools.repeat(STILL_S)):
             await asyncio.sleep(pause_s)
+            if not await self._saved.open():
+                if self._saved.is_open or not template.is_ready:
+                    return
+                continue
             async with self._turn:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(CALM_S_MAX):
