@@ -275,6 +275,33 @@ def test_kernel_shows_no_token_of_the_template_in_a_fork(start: Start) -> None:
     assert f"{ENV_TOKEN}={TEMPLATE_TOKEN}" not in shown
 
 
+HOLDERS = """
+import gc
+
+def attributes(one):
+    try:
+        return list(vars(one).values())
+    except Exception:
+        return []
+
+def holders(token):
+    gc.unfreeze()
+    found = [(one, value) for one in gc.get_objects() for value in attributes(one) if type(value) is str]
+    return [type(one).__name__ for one, value in found if value == token]
+"""
+
+
+def test_nobody_holds_the_token_of_the_template_in_a_fork(start: Start) -> None:
+    one = start(HOLDERS)
+    one.ready("holders")
+    one.fork()
+
+    assert "Link" in one.call("secret"), "its own is found"
+    one_more = one.call(TEMPLATE_TOKEN)
+
+    assert one_more == []
+
+
 def test_what_is_registered_for_the_end_runs_in_each_fork_and_not_in_the_template(start: Start) -> None:
     code = "import atexit, os\natexit.register(lambda: print('left', os.getpid()))\n"
     one = start(f"{code}def pid():\n    return os.getpid()\n")

@@ -238,4 +238,11 @@ GUEST_TEMPLATE_FAULTS = (
         (Change(THREADS, "if kind.is_eager:", "if not kind:"),),
         {f"{COUNTS}test_fork_without_a_number_uses_one_thread_for_each_processor": "(threads_before, threads) == (2,"},
     ),
+    Mutation(
+        "template-keeps-its-token",
+        "a template that is forked, and saved on the disk",
+        "its token is in each fork, and on the disk",
+        (Change(TEMPLATE, 'token, self._token = self._token, ""', "token = self._token"),),
+        {f"{SUITE}test_nobody_holds_the_token_of_the_template_in_a_fork": "one_more == []"},
+    ),
 )

@@ -110,7 +110,7 @@ def begin_fork(channel: socket.socket, kit: Kit) -> Clone | None:
         asked, descriptors = _receive_record(channel, WAY_BYTES_MAX)
         program, _ = receive(channel, WAY_BYTES_MAX)
         _join(asked, descriptors)
-        # What is drawn from then on is that fork's, whoever it will be, and by whichever hook.
+        # What hooks draw from then on is that fork's, whoever it will be; those with `before=` draw here, ahead of it.
         kit.renewals.run_in_child()
         if os.fork():
             os._exit(0)

@@ -29,7 +29,8 @@ class Renewals:
     """What is to be made anew in each fork of a template."""
 
     def __init__(self) -> None:
-        """Before user code: hooks of forks run in the order in which they were registered."""
+        """Before the user's module is imported: hooks in a fork run in the order in which they were registered, so only
+        those of what runs with the interpreter (a `.pth`, `sitecustomize`) come ahead."""
         self._found: tuple[Callable[[], None], ...] = ()
         self._is_due = False
         self._failure: BaseException | None = None
@@ -45,7 +46,7 @@ class Renewals:
             renew()
 
     def run_in_child(self) -> None:
-        """In the next fork, before hooks of user code."""
+        """In the next fork, before hooks of the user's module that run there."""
         self._is_due = True
 
     def check(self) -> None:

@@ -129,9 +129,10 @@ class Template:
         Unfit: it cannot be forked, nor could another one of the same code.
         Failed: it has not come so far; another one may.
         """
+        token, self._token = self._token, ""
         watch = fork_safety.ThreadWatch()
         with watch:
-            served = self._load() if self._has_function else None
+            served = self._load(token) if self._has_function else None
         untouched = preload(self._boot)
         with contextlib.suppress(Exception):  # what is wrong with it is wrong with its forks as well, or with none
             rehearse(self._guest, self._boot, served, is_parked=False)
@@ -187,8 +188,8 @@ class Template:
             return None
         return ready_of(served._replace(import_ms=0.0, enter_ms=0.0))
 
-    def _load(self) -> Served:
-        link = Link(self._guest.socket_path, self._token, os.environ.get(ENV_CONTAINER_ID, ""), ROLE_TEMPLATE)
+    def _load(self, token: str) -> Served:
+        link = Link(self._guest.socket_path, token, os.environ.get(ENV_CONTAINER_ID, ""), ROLE_TEMPLATE)
         try:
             link.connect()
             boot = receive_boot(link)
@@ -199,14 +200,15 @@ class Template:
         finally:
             link.disconnect()
         self._boot = boot
-        _container.enter(boot, self._guest.socket_path, self._token)
+        state = _container.enter(boot, self._guest.socket_path, token)
         try:
             return load_served(boot, self._started)
         except LoadFailed as error:
             # Code that is wrong fails each start; but one download that has timed out is not to cost the snapshot.
             raise Failed(_in_words(error)) from error
         finally:
-            # Forks connect for themselves, as who they are.
+            # Forks connect for themselves, as who they are, and what is saved on the disk as nobody.
+            state.token = ""
             client = sys.modules.get("squall.sdk._client")
             if client is not None:
                 client.close()
