@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from squall.agent import containers, relay, told_images
+from squall.agent import containers, record, relay, told_images
 from squall.agent import exec as agent_exec
 from squall.agent.image.block.manifest import ImageManifest
 from squall.agent.image.block.stored import StoredImages
@@ -22,6 +22,7 @@ from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.progress import BuiltImage
 from squall.agent.ranges import IdRanges
+from squall.agent.record import read_record
 from squall.protocol import codec as wire
 from squall.protocol.codec import STREAM_WINDOW
 from squall.protocol.container import ContainerExec, TerminalInput, TerminalOutput
@@ -386,7 +387,7 @@ async def test_the_next_agent_adopts_containers_their_sockets_slots_and_ranges(w
     assert not world.left()
 
 
-@pytest.mark.parametrize("lack", ["sockets", "pipes", "ranges"])
+@pytest.mark.parametrize("lack", ["sockets", "pipes", "ranges", "sense"])
 async def test_no_container_is_ended_for_what_the_next_agent_lacks(
     world: World, monkeypatch: pytest.MonkeyPatch, lack: str
 ) -> None:
@@ -405,12 +406,14 @@ async def test_no_container_is_ended_for_what_the_next_agent_lacks(
 
         return ask
 
-    monkeypatch.setattr(containers, "ADOPT_AGAIN_S", 0.01)
+    monkeypatch.setattr(containers, "ADOPT_AGAIN_S", (0.01, 0.01))
     no_more = OSError(errno.EMFILE, "too many open files")
     if lack == "sockets":
         monkeypatch.setattr(relay, "listen_in", lacking(relay.listen_in, no_more))
     elif lack == "pipes":
         monkeypatch.setattr(FakeRuntime, "adopt", lacking(FakeRuntime.adopt, DescriptorsLost("no more files")))
+    elif lack == "sense":
+        monkeypatch.setattr(FakeRuntime, "adopt", lacking(FakeRuntime.adopt, ValueError("a mistake of ours")))
     else:
         monkeypatch.setattr(IdRanges, "acquire", lacking(IdRanges.acquire, no_more))
 
@@ -425,6 +428,42 @@ async def test_no_container_is_ended_for_what_the_next_agent_lacks(
     assert not world.left()
 
 
+@pytest.mark.parametrize("is_taken_at_once", [True, False])
+async def test_an_agent_that_can_open_no_more_files_for_a_while_takes_all_over(
+    world: World, monkeypatch: pytest.MonkeyPatch, is_taken_at_once: bool
+) -> None:
+    async with world.running():
+        await world.build()
+        running = {(await world.start()).container_id for _ in range(2)}
+    listen_in, lacks, is_out = relay.listen_in, 3, is_taken_at_once
+
+    def listen(*args: Any) -> Any:
+        nonlocal is_out
+        if not is_taken_at_once and lacks:
+            is_out = True
+            raise OSError(errno.EMFILE, "too many open files")
+        return listen_in(*args)
+
+    def read(directory: Path) -> Any:
+        nonlocal lacks
+        if is_out and lacks:
+            lacks -= 1
+            raise OSError(errno.ENFILE, "too many open files in the system")
+        return read_record(directory)
+
+    monkeypatch.setattr(record, "READ_AGAIN_S", 0.0)
+    monkeypatch.setattr(containers, "ADOPT_AGAIN_S", (0.01, 0.01))
+    monkeypatch.setattr(record, "read_record", read)
+    monkeypatch.setattr(relay, "listen_in", listen)
+    async with world.running() as agent:
+        # Where sockets take the last files that can be opened, all records have been read.
+        assert lacks == (0 if is_taken_at_once else 3)
+        lacks = 0
+        await until(lambda: all(map(agent.containers.is_running, running)))
+        await agent.end_all(0.0)
+    assert not world.left()
+
+
 async def test_what_cannot_be_adopted_yet_ends_with_its_node(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world.running():
         await world.build()
@@ -433,7 +472,7 @@ async def test_what_cannot_be_adopted_yet_ends_with_its_node(world: World, monke
     async def lost(runtime: FakeRuntime, container_id: str) -> Started:
         raise DescriptorsLost("no more files")
 
-    monkeypatch.setattr(containers, "ADOPT_AGAIN_S", 0.01)
+    monkeypatch.setattr(containers, "ADOPT_AGAIN_S", (1_000.0, 1_000.0))
     monkeypatch.setattr(FakeRuntime, "adopt", lost)
     async with world.running():
         await world.agent.end_all(0.0)

@@ -9,6 +9,7 @@ import struct
 import termios
 import time
 from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
 
 import pytest
 
@@ -518,3 +519,18 @@ async def test_catching_up_after_the_end_reads_no_descriptor_of_another() -> Non
     assert [entry.text for entry in taken(made)] == ["last"]
     os.close(other)
     os.close(writer)
+
+
+async def test_pipes_that_cannot_be_watched_are_closed(tmp_path: Path) -> None:
+    made = Logs(now=lambda: 12.5)
+    open_before = os.listdir("/proc/self/fd")
+    stdout_fd, stdout = os.pipe()
+    # The kernel watches no file.
+    no_pipe = os.open(tmp_path / "file", os.O_RDONLY | os.O_CREAT)
+
+    with pytest.raises(PermissionError):
+        made.add("ct-1", "ap-1", "fu-1", stdout_fd, no_pipe)
+
+    os.close(stdout)
+    assert os.listdir("/proc/self/fd") == open_before
+    made.close()

@@ -198,8 +198,8 @@ LIMIT_FAULTS = (
         (
             Change(
                 "src/squall/agent/containers.py",
-                "status.labels.get(KIND_LABEL) != FUNCTION_KIND or record is None",
-                "status.labels.get(KIND_LABEL) == FUNCTION_KIND or record is None",
+                "if status.labels.get(KIND_LABEL) == FUNCTION_KIND and",
+                "if status.labels.get(KIND_LABEL) != FUNCTION_KIND and",
             ),
         ),
         {f"{SERVER}test_map_survives_its_server": "late <= before"},

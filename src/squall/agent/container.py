@@ -18,6 +18,8 @@ class Container:
     outfit: Outfit
     started: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when its start has ended, well or not."""
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when somebody has asked for its end."""
     removed: asyncio.Event = field(default_factory=asyncio.Event)
     is_running: bool = False
     has_exited: bool = False
@@ -30,8 +32,6 @@ class Container:
     """Why it took a longer path than it might have."""
     has_snapshot: bool = False
     """It began with what its function had loaded."""
-    is_ending: bool = False
-    """Somebody has asked for its end."""
     started_at: float = 0.0
     """By the monotonic clock."""
     early_exit: tuple[str, ExitStatus] | None = None

@@ -25,7 +25,7 @@ from squall.agent.exec import Inside
 from squall.agent.labels import BUILD_KIND, FUNCTION_KIND, KIND_LABEL
 from squall.agent.launch import record_of
 from squall.agent.outfit import Outfit, Outfits, Services
-from squall.agent.record import read_record
+from squall.agent.record import ContainerRecord, await_record
 from squall.agent.relay import token_hash
 from squall.agent.spread import spread_apart
 from squall.agent.start_errors import as_platform_error
@@ -42,7 +42,8 @@ from squall.runtime.spec import ContainerStatus, ExitStatus
 
 _RESUBSCRIBE_S = 0.5
 _REMOVED_S = 30.0
-ADOPT_AGAIN_S = 5.0
+ADOPT_AGAIN_S = (5.0, 60.0)
+"""Between two attempts to take over one that runs: at first, and at most."""
 KILL_AGAIN_S = (0.5, 30.0)
 """Between two attempts to kill one that writes too much: at first, and at most."""
 _LOST = ExitStatus(code=None, signal=int(signal.SIGKILL))
@@ -132,7 +133,7 @@ class Containers:
         container = self._known.get(container_id)
         if container is None:
             return
-        container.is_ending = True
+        container.ending.set()
         await container.started.wait()
         runtime = self._services.runtime
         try:
@@ -165,11 +166,13 @@ class Containers:
         self._config.containers_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         spread_apart(self._config.containers_dir)
         statuses = await services.runtime.list()
+        # All of them before anything is taken over, which takes files that could be opened.
+        records = await self._records_of(statuses)
         others = await self._templates.adopt(statuses)
         for status in statuses:
             if status.labels.get(KIND_LABEL) == BUILD_KIND or status.container_id in others:
                 continue  # the image builder's, and what is there for starts to come
-            if not await self._adopt_one(status):
+            if not await self._adopt_one(status.container_id, records.get(status.container_id)):
                 _log.info("%s: left by an earlier agent without a record; removed", status.container_id)
                 if not await self._is_removed(status.container_id):
                     others.add(status.container_id)
@@ -260,7 +263,8 @@ class Containers:
         container = self._known.get(container_id) or self._by_runtime_id.get(container_id)
         # Clones of a template are named at each look, and who is named is being ended already.
         if container is not None and container.is_running and not (container.has_exited or container.over_disk):
-            container.over_disk, container.is_ending = why, True
+            container.over_disk = why
+            container.ending.set()
             self._tasks.start(self._kill(container))
 
     async def _kill(self, container: Container) -> None:
@@ -281,22 +285,36 @@ class Containers:
 
     # Adoption
 
-    async def _adopt_one(self, status: ContainerStatus) -> bool:
-        directory = self._config.containers_dir / status.container_id
-        record = read_record(directory)
-        if status.labels.get(KIND_LABEL) != FUNCTION_KIND or record is None or not record.container_id:
+    async def _records_of(self, statuses: Sequence[ContainerStatus]) -> dict[str, ContainerRecord | None]:
+        """Records of the containers that run, by the runtime's ids."""
+        return {
+            status.container_id: await await_record(self._config.containers_dir / status.container_id)
+            for status in statuses
+            if status.labels.get(KIND_LABEL) == FUNCTION_KIND and not status.is_prepared
+        }
+
+    async def _adopt_one(self, runtime_id: str, record: ContainerRecord | None) -> bool:
+        if record is None or not record.container_id:
             return False
-        container = Container(Outfit(record, directory))
+        container = Container(Outfit(record, self._config.containers_dir / runtime_id))
         self._known[record.container_id] = self._by_runtime_id[record.runtime_id] = container
-        try:
-            if not await self._take_over(container):
-                del self._known[record.container_id], self._by_runtime_id[record.runtime_id]
-                await self._outfits.let_go(container.outfit)
-                return False
-        except (RuntimeFailure, OSError) as error:
-            _log.error("%s: cannot be adopted now: %s; trying again", status.container_id, error)
+        is_there = await self._try_to_take_over(container)
+        if is_there is None:
             self._tasks.start(self._take_over_later(container))
-        return True
+        elif not is_there:
+            del self._known[record.container_id], self._by_runtime_id[record.runtime_id]
+            await self._outfits.let_go(container.outfit)
+        return is_there is not False
+
+    async def _try_to_take_over(self, container: Container) -> bool | None:
+        """None: it cannot be now."""
+        try:
+            return await self._take_over(container)
+        except (RuntimeFailure, OSError) as error:
+            _log.error("%s: cannot be adopted now: %s; trying again", container.runtime_id, error)
+        except Exception:  # noqa: BLE001 - one container is no reason not to begin, and whoever ends it waits for this
+            _log.exception("%s: cannot be adopted now; trying again", container.runtime_id)
+        return None
 
     async def _take_over(self, container: Container) -> bool:
         """False if it is not there any more, or nothing of its directory.
@@ -319,14 +337,14 @@ class Containers:
 
     async def _take_over_later(self, container: Container) -> None:
         """Nobody is ended for what this agent lacks. Its server may have given it up meanwhile, and refuse it then."""
-        while not container.is_ending:
-            await asyncio.sleep(ADOPT_AGAIN_S)
-            try:
-                if await self._take_over(container):
-                    return
+        pause_s, pause_s_max = ADOPT_AGAIN_S
+        while not await _happens(container.ending, pause_s):
+            is_there = await self._try_to_take_over(container)
+            if is_there:
+                return
+            if is_there is False:
                 break
-            except (RuntimeFailure, OSError) as error:
-                _log.warning("%s: cannot be adopted: %s; trying again", container.runtime_id, error)
+            pause_s = min(2 * pause_s, pause_s_max)
         container.started.set()
         await self._remove(container)
 
@@ -391,7 +409,7 @@ def _ending_of(container: Container, status: ExitStatus) -> Ending:
     return Ending(
         container.record.function_id,
         outfit.has_guest,
-        container.is_ending,
+        container.ending.is_set(),
         lived_s,
         status.signal,
         has_served=outfit.has_served,

@@ -123,21 +123,30 @@ class Logs:
     def add(
         self, container_id: str, app_id: str, function_id: str, stdout_fd: int, stderr_fd: int
     ) -> Callable[[], bool]:
-        """Read these non-blocking pipes from now on; they are closed at the end.
+        """Read these non-blocking pipes from now on; they are closed at the end, also where that fails.
 
         Returns:
             What reads all that was printed until now, never waiting; True if there are lines since it was last called.
+
+        Raises:
+            OSError: this process, or the machine, can watch no more of them.
         """
         now = time.monotonic()
         pipes = [_Pipe(stdout_fd, STDOUT, BURST_BYTES, now), _Pipe(stderr_fd, STDERR, BURST_BYTES, now)]
         source = _Source(container_id, app_id, function_id, pipes)
-        self._sources[container_id] = source
         for pipe in pipes:
             # A larger pipe means fewer turns; refused on machines that limit it, which is fine.
             with contextlib.suppress(OSError):
                 fcntl.fcntl(pipe.descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
             source.poll.register(pipe.descriptor, select.POLLIN)
-            self._watch(source, pipe)
+        try:
+            for pipe in pipes:
+                self._watch(source, pipe)
+        except OSError:
+            for pipe in pipes:
+                self._close(source, pipe)
+            raise
+        self._sources[container_id] = source
         return functools.partial(self._catch_up, source)
 
     def say(self, container_id: str, app_id: str, function_id: str, text: str, dropped: int = 0) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
+import logging
 import os
 from pathlib import Path
 
@@ -12,6 +14,10 @@ from squall.protocol.records import RecordError, from_wire, record, to_wire
 
 _NAME = "agent.json"
 _LACKS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+READ_AGAIN_S = 1.0
+"""Until it is tried again to read one, for want of files or memory."""
+
+_log = logging.getLogger("squall.agent.record")
 
 
 @record
@@ -73,3 +79,13 @@ def read_record(directory: Path) -> ContainerRecord | None:
         return None
     except (RecordError, ValueError):
         return None
+
+
+async def await_record(directory: Path) -> ContainerRecord | None:
+    """As `read_record`, when it can be read: what was decided without it might be the end of a container that runs."""
+    while True:
+        try:
+            return read_record(directory)
+        except OSError as error:
+            _log.error("%s: its record cannot be read now: %s; trying again", directory.name, error)
+            await asyncio.sleep(READ_AGAIN_S)

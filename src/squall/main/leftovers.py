@@ -143,7 +143,10 @@ def _is_container(data_dir: Path, name: str) -> bool:
     """Whether what has this control group is a container, or waits to be one."""
     if not is_id(name, "ce"):
         return not is_id(name, "tp")
-    record = read_record(data_dir / "containers" / name)
+    try:
+        record = read_record(data_dir / "containers" / name)
+    except OSError:
+        return True
     # Records are root's to read; whoever cannot does not end what may be a container.
     return os.geteuid() != 0 if record is None else bool(record.container_id)
 

@@ -12,7 +12,7 @@ from typing import Any
 from squall.agent.config import PLAIN, AgentConfig
 from squall.agent.labels import KIND_LABEL, TEMPLATE_KIND
 from squall.agent.outfit import Outfit, Outfits
-from squall.agent.record import read_record
+from squall.agent.record import await_record, read_record
 from squall.agent.template.making import Making
 from squall.agent.template.record import read_template_record
 from squall.agent.template.roster import Roster
@@ -63,7 +63,7 @@ class Adoption:
             What is seen to here, by the runtime's ids.
         """
         found = [status.container_id for status in statuses if status.labels.get(KIND_LABEL) == TEMPLATE_KIND]
-        clones = self._clones_of([status for status in statuses if not status.is_prepared])
+        clones = await self._clones_of([status for status in statuses if not status.is_prepared])
         taken = await asyncio.gather(*(self._adopt_one(one, clones.get(one, set())) for one in found))
         self._tasks.start(self._remove_left([status.container_id for status in statuses if status.is_prepared]))
         templates = [template for template in taken if template is not None]
@@ -92,12 +92,12 @@ class Adoption:
             del self._unknown[template_id]
             self._tasks.start(self._remove_left([template_id]))
 
-    def _clones_of(self, statuses: Sequence[ContainerStatus]) -> dict[str, set[str]]:
+    async def _clones_of(self, statuses: Sequence[ContainerStatus]) -> dict[str, set[str]]:
         """Ids of the containers that are forks of each template: known before any template may be ended, because one
         with clones is ended so that they live on."""
         found: dict[str, set[str]] = {}
         for status in statuses:
-            record = read_record(self._config.containers_dir / status.container_id)
+            record = await await_record(self._config.containers_dir / status.container_id)
             if record is not None and record.template_id:
                 found.setdefault(record.template_id, set()).add(status.container_id)
         return found
