@@ -42,6 +42,8 @@ from squall.runtime.spec import ContainerStatus, ExitStatus
 
 _RESUBSCRIBE_S = 0.5
 _REMOVED_S = 30.0
+END_ALL_S = 30.0
+"""For all of a node to be gone, on top of the grace they have."""
 ADOPT_AGAIN_S = (5.0, 60.0)
 """Between two attempts to take over one that runs: at first, and at most."""
 KILL_AGAIN_S = (0.5, 30.0)
@@ -154,11 +156,18 @@ class Containers:
 
     async def end_all(self, grace_s: float) -> None:
         """End every container, those that are starting too, and start no more: the server, which does not know yet,
-        would put others in their place. Then nothing is left of them, and of what was ending already."""
+        would put others in their place. Then nothing is left of them, and of what was ending already, or it is logged
+        what is: what a machine does not take back holds up nobody for ever."""
         self._is_taken_down = True
-        await asyncio.gather(*(self.end(container_id, grace_s) for container_id in self._known), return_exceptions=True)
-        await self._templates.end_all()
-        await self._outfits.settled()
+        try:
+            async with asyncio.timeout(grace_s + END_ALL_S):
+                ends = (self.end(container_id, grace_s) for container_id in self._known)
+                await asyncio.gather(*ends, return_exceptions=True)
+                await self._templates.end_all()
+                await self._outfits.settled()
+        except TimeoutError:
+            left = {*self._by_runtime_id, *self._outfits.leaving()}
+            _log.error("not gone after %g s: %s; the next agent tries again", END_ALL_S, ", ".join(sorted(left)))
 
     async def adopt(self) -> None:
         """Take over what an earlier agent started, and remove what it left behind. Comes before anything else."""

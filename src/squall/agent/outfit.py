@@ -7,10 +7,11 @@ start failed half-way, the container ended, or an earlier agent left it behind, 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -142,13 +143,17 @@ class Outfits:
         self._services = services
         self._open: set[Outfit] = set()
         """Those with a socket."""
-        self._leaving_count = 0
+        self._leaving: collections.Counter[str] = collections.Counter()
         self._none_leaves = asyncio.Event()
         self._none_leaves.set()
 
     async def settled(self) -> None:
         """Return when nothing is on its way back."""
         await self._none_leaves.wait()
+
+    def leaving(self) -> Iterable[str]:
+        """What is on its way back, by the runtime's ids."""
+        return self._leaving.keys()
 
     async def close(self) -> None:
         """Close all sockets. Whose they are lives on, and the next agent opens them again."""
@@ -260,13 +265,14 @@ class Outfits:
         Args:
             failure: of the attempt to make something of it.
         """
-        self._leaving_count += 1
+        runtime_id = outfit.runtime_id
+        self._leaving[runtime_id] += 1
         self._none_leaves.clear()
         try:
             await self._take_away(outfit, failure)
         finally:
-            self._leaving_count -= 1
-            if not self._leaving_count:
+            self._leaving -= collections.Counter((runtime_id,))
+            if not self._leaving:
                 self._none_leaves.set()
 
     async def _take_away(self, outfit: Outfit, failure: BaseException | None) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from squall.agent import containers
 from squall.agent.outfit import Outfit, Outfits
 from squall.agent.record import read_record
 from squall.agent.template import memory, pools, templates, verdicts, wanted
@@ -576,6 +577,25 @@ async def test_a_node_is_taken_down_when_what_was_dropped_before_is_given_back(w
         world.slots.may_release.set()
         await ending
     assert not world.left()
+
+
+async def test_a_node_is_taken_down_though_something_is_never_given_back(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(containers, "END_ALL_S", 0.1)
+    async with node(world) as agent:
+        container_id, _ = await snapshot(world)
+        template = template_of(world)
+        await world.end(container_id)
+        world.slots.may_release.clear()
+        agent.templates.drop_ids((template.template_id,))
+        await until(lambda: template.template_id not in world.machine.containers)
+
+        await agent.end_all(0.0)
+
+        assert f"not gone after 0.1 s: {template.template_id}" in caplog.text
+        world.slots.may_release.set()
+        await until(lambda: not world.slots.held)
 
 
 async def test_a_cell_is_thrown_away_whatever_becomes_of_who_does_it(world: World) -> None:
