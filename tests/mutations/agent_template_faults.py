@@ -243,12 +243,41 @@ AGENT_TEMPLATE_FAULTS = (
         "each-object-loaded-twice",
         "a class with parameters that cannot be forked",
         "each of its objects is loaded twice",
-        (Change(f"{AGENT}template/templates.py", "            verdict = self._verdict_on_others(family, key)\n", ""),),
+        (
+            Change(
+                f"{AGENT}template/templates.py",
+                " else self._cause_of_others(family, key)\n",
+                " else None\n",
+            ),
+        ),
         {
             f"{TEMPLATES}test_what_is_unfit_in_some_objects_of_a_class_is_not_loaded_twice_in_each": (
                 "== verdicts.ALIKE_MIN"
             ),
         },
+    ),
+    Mutation(
+        "all-objects-tried",
+        "a class with parameters that cannot be forked",
+        "while one of its objects is tried once more, all others are",
+        (
+            Change(
+                f"{AGENT}template/verdicts.py",
+                "            found.tried_at = now\n            return None\n",
+                "            return None\n",
+            ),
+        ),
+        {
+            "tests/agent/template/test_verdicts.py::"
+            "test_while_one_is_tried_and_whatever_comes_of_it_no_other_is[takes_long]": "one is enough"
+        },
+    ),
+    Mutation(
+        "fit-object-forgotten",
+        "a class with parameters some objects of which can be forked",
+        "one whose template went for memory is not tried any more",
+        (Change(f"{AGENT}template/templates.py", "        self._verdicts.found_fit(template.family)\n", ""),),
+        {f"{TEMPLATES}test_objects_are_tried_where_another_one_of_their_class_was_fit": "== 5"},
     ),
     Mutation(
         "order-by-the-wall-clock",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import pytest
+
 from squall.agent.template.verdicts import (
     ALIKE_MIN,
     ATTEMPTS_MAX,
@@ -109,13 +111,41 @@ def test_what_some_objects_of_a_class_are_unfit_for_the_others_are_but_for_one_n
     assert found.cause == "a thread"
     assert verdicts.find_alike("another", 0.0) is None
 
-    assert verdicts.find_alike("class", PAUSE_S_MAX) is None
+    assert verdicts.find_alike("class", PAUSE_S_MAX) is None, "it is tried"
     found_unfit(verdicts, 9, "a thread", PAUSE_S_MAX)
     assert verdicts.find_alike("class", 2 * PAUSE_S_MAX - 1.0)
 
     for number in (0, 1):
         verdicts.clear(f"key-{number}", f"fu-{number}")
     assert verdicts.find_alike("class", PAUSE_S_MAX) is None
+
+
+@pytest.mark.parametrize("cause", ["no memory", "another thread", ""], ids=["machine", "other", "takes_long"])
+def test_while_one_is_tried_and_whatever_comes_of_it_no_other_is(cause: str) -> None:
+    verdicts = Verdicts()
+    for number in range(ALIKE_MIN):
+        found_unfit(verdicts, number, "a thread")
+
+    assert verdicts.find_alike("class", PAUSE_S_MAX) is None
+    assert verdicts.find_alike("class", PAUSE_S_MAX), "one is enough"
+    if cause:
+        found_unfit(verdicts, 9, cause, PAUSE_S_MAX + 1.0, is_for_good=cause != "no memory")
+
+    assert verdicts.find_alike("class", 2 * PAUSE_S_MAX - 1.0)
+    assert verdicts.find_alike("class", 3 * PAUSE_S_MAX) is None
+
+
+def test_where_one_object_was_fit_the_others_are_tried() -> None:
+    verdicts = Verdicts()
+    verdicts.found_fit("class")
+    verdicts.found_fit("")
+    for number in range(ALIKE_MIN):
+        found_unfit(verdicts, number, "a thread")
+    assert verdicts.find_alike("class", 0.0) is None
+
+    for number in range(VERDICTS_MAX):
+        verdicts.found_fit(f"class {number}")
+    assert verdicts.find_alike("class", 0.0), "of too many those seen longest ago are forgotten"
 
 
 def test_several_causes_or_one_of_the_machine_say_nothing_of_other_objects() -> None:

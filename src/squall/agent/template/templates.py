@@ -73,6 +73,7 @@ MAKE_S = 600.0
 """How long one may take, unless its function's containers may take longer to start."""
 RESERVES_MAX = 64
 """Functions of one template that something is ready for."""
+_AS_OTHERS = "not tried, as other objects of its class, or variants of its function, are unfit: "
 _DOUBTED = "a container forked from its template ended while it ran its first call"
 _MIB = 2**20
 
@@ -172,13 +173,11 @@ class Templates:
         template, verdict = self._roster.live.get(key), self._verdicts.find(key, self._monotonic())
         if request.is_plain:
             return plain.because(_DOUBTED if verdict is None else verdict.cause)
-        family = ""
-        if template is None and verdict is None:
-            family = self._keys.family(request, image, library_dir)
-            verdict = self._verdict_on_others(family, key)
-        if template is None and verdict is not None:
-            return await self._before_the_function(plain.because(verdict.cause), found)
         if template is None:
+            family = self._keys.family(request, image, library_dir)
+            why = verdict.cause if verdict is not None else self._cause_of_others(family, key)
+            if why is not None:
+                return await self._before_the_function(plain.because(why), found)
             template = self._begin(key, FUNCTION, request)
             template.family = family
         self._note_start(template, request)
@@ -200,14 +199,13 @@ class Templates:
         plain = plain.because(template.cause or _late())
         return plain if template.state != UNFIT else await self._before_the_function(plain, found)
 
-    def _verdict_on_others(self, family: str, key: str) -> Verdict | None:
-        """Why a variant that was not tried is unfit, as others of its function are: unless it was saved, or one of them
-        is ready."""
-        verdict, saved = self._verdicts.find_alike(family, self._monotonic()), self._saved.find(key)
-        if verdict is None or (saved is not None and saved.size_bytes):
+    def _cause_of_others(self, family: str, key: str) -> str | None:
+        """Why a variant that was not tried is not, as others of its function are unfit; what was saved is fit."""
+        saved = self._saved.find(key)
+        if saved is not None and saved.size_bytes:
             return None
-        is_one_fit = any(one.is_ready and one.family == family for one in self._roster.live.values())
-        return None if is_one_fit else verdict
+        verdict = self._verdicts.find_alike(family, self._monotonic())
+        return None if verdict is None else _AS_OTHERS + verdict.cause
 
     async def _settled(self, template: Template, until: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -603,8 +601,10 @@ class Templates:
                 f"it takes {report.memory_bytes // _MIB} MiB, and all templates of its node together may take "
                 f"{budget // _MIB} (SQUALL_TEMPLATE_MEMORY_MIB)"
             )
+            template.family = ""  # an object of another size may do
             self._roster.unfit(template, cause, is_for_good=True)
             return
+        self._verdicts.found_fit(template.family)
         self._wanted.is_there(template.key)
         template.state = READY
         template.settled.set()

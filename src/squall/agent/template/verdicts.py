@@ -5,7 +5,7 @@ is tried again, after pauses that grow, `ATTEMPTS_MAX` times in all. Of more tha
 longest ago are forgotten.
 
 A class with parameters is as many functions as it has objects, and what speaks against one speaks against all, as a
-rule: after `ALIKE_MIN` of one cause the others are not tried, but for one each `PAUSE_S_MAX`.
+rule: after `ALIKE_MIN` of one cause the others are not tried, but for one each `PAUSE_S_MAX`, unless one has been fit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import collections
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from squall.agent.template.template import Template
 from squall.protocol.ids import new_id
@@ -50,8 +50,6 @@ class Verdict:
     failure_count: int
     family: str = ""
     """See `TemplateKeys.family`; empty where the fault is not the code's."""
-    added_at: float = 0.0
-    """By the monotonic clock."""
 
     def told(self) -> NodeTemplate:
         """As its server is told of it."""
@@ -67,13 +65,24 @@ class Verdict:
         )
 
 
+@dataclass(slots=True)
+class _Family:
+    """What is unfit of one function's variants."""
+
+    tried_at: float
+    """By the monotonic clock: when one of them was found unfit, or let through to be tried."""
+    keys: dict[str, dict[str, None]] = field(default_factory=dict)
+    """By cause; those added last come last."""
+
+
 class Verdicts:
     """By key."""
 
     def __init__(self) -> None:
         self._found: collections.OrderedDict[str, Verdict] = collections.OrderedDict()
-        self._alike: dict[str, dict[str, dict[str, None]]] = {}
-        """By family and cause: keys, those added last come last."""
+        self._families: dict[str, _Family] = {}
+        self._fit: collections.OrderedDict[str, None] = collections.OrderedDict()
+        """Families one of which was fit; those seen last come last."""
 
     def __iter__(self) -> Iterator[Verdict]:
         """Those asked about last come last."""
@@ -88,24 +97,40 @@ class Verdicts:
         return verdict if now < verdict.until else None
 
     def find_alike(self, family: str, now: float) -> Verdict | None:
-        """The one that others of the family have, if it holds for those that nobody has tried."""
-        for keys in self._alike.get(family, {}).values():
-            last = self._found[next(reversed(keys))]
-            if len(keys) >= ALIKE_MIN and now < last.added_at + PAUSE_S_MAX:
-                for key in keys:
-                    self._found.move_to_end(key)
-                return last
-        return None
+        """The one that others of the family have, if it holds for those that nobody has tried.
+
+        None where this one is to be tried: nobody else is meanwhile.
+        """
+        found = self._families.get(family)
+        if found is None or family in self._fit:
+            return None
+        keys = next((keys for keys in found.keys.values() if len(keys) >= ALIKE_MIN), None)
+        if keys is None:
+            return None
+        if now >= found.tried_at + PAUSE_S_MAX:
+            found.tried_at = now
+            return None
+        for key in keys:
+            self._found.move_to_end(key)
+        return self._found[next(reversed(keys))]
+
+    def found_fit(self, family: str) -> None:
+        """One of the family was: of the others, some may be."""
+        if family:
+            self._fit[family] = None
+            self._fit.move_to_end(family)
+        while len(self._fit) > VERDICTS_MAX:
+            self._fit.popitem(last=False)
 
     def _forget(self, key: str) -> Verdict | None:
         verdict = self._found.pop(key, None)
         if verdict is not None and verdict.family:
-            causes = self._alike[verdict.family]
+            causes = self._families[verdict.family].keys
             del causes[verdict.cause][key]
             if not causes[verdict.cause]:
                 del causes[verdict.cause]
             if not causes:
-                del self._alike[verdict.family]
+                del self._families[verdict.family]
         return verdict
 
     def add(self, template: Template, cause: str, now: float, *, is_for_good: bool, function_id: str = "") -> None:
@@ -138,10 +163,11 @@ class Verdicts:
             math.inf if is_for_good else now + pause_s,
             failure_count,
             family,
-            now,
         )
         if family:
-            self._alike.setdefault(family, {}).setdefault(cause, {})[key] = None
+            found = self._families.setdefault(family, _Family(now))
+            found.tried_at = now
+            found.keys.setdefault(cause, {})[key] = None
         while len(self._found) > VERDICTS_MAX:
             self._forget(next(iter(self._found)))
 
