@@ -49,9 +49,16 @@ def test_without_a_forced_path_there_are_no_strays() -> None:
 
 @pytest.mark.parametrize("known", DETOURS, ids=lambda known: f"{known.of}-{known.path}")
 def test_detour_is_its_functions_only_and_for_its_cause_only(known: Detour) -> None:
-    found = strays(FORK, [container(known.path, f"{known.cause}, and more", known.of)])
-    others = strays(FORK, [container(known.path, known.cause), container(known.path, known.cause, f"{known.of}s")])
-    failed = strays(FORK, [container(known.path, FAILED, known.of)])
+    forced, app = known.forced[0], known.of.partition(".")[0]
+    cause = f"{known.cause}, and more" if known.cause else NO_CAUSE
+    found = strays(forced, [container(known.path, cause, known.of)])
+    others = strays(forced, [container(known.path, cause, of) for of in ("hello.g", f"{app}.g", f"{known.of}s")])
+    failed = strays(forced, [container(known.path, FAILED, known.of)])
 
-    assert (found, len(others)) == ([], 2)
-    assert len(failed) == 1 or not known.cause
+    assert (found, len(others), len(failed)) == ([], 3, 1)
+
+
+@pytest.mark.parametrize("known", DETOURS, ids=lambda known: f"{known.of}-{known.path}")
+def test_detour_is_none_where_another_path_is_forced(known: Detour) -> None:
+    for forced in {PLAIN, FORK, PARKED, RESTORE} - {known.path, *known.forced}:
+        assert strays(forced, [container(known.path, known.cause, known.of)])

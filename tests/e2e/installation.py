@@ -6,6 +6,7 @@ making one takes half a minute, copying it a second.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import hashlib
@@ -22,11 +23,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from squall.agent.config import AUTO
+from squall.main.ask import ask
 from squall.protocol.container import ContainerInfo, ContainerList, ContainerListing
-from squall.protocol.records import from_wire, to_wire
+from squall.protocol.errors import ChannelClosed, PlatformError
 from squall.runtime.network.names import Names
 from tests import leaks
 from tests.e2e import paths
@@ -187,21 +187,18 @@ class Installation:
         return found
 
     def started(self) -> tuple[ContainerInfo, ...]:
-        """All containers that its server remembers to have started or taken over; none where no server answers."""
-        try:
-            said = json.loads((self.data_dir / "server.json").read_text())
-            headers = {"Authorization": f"Bearer {(self.data_dir / 'token').read_text().strip()}"}
-        except FileNotFoundError:
-            return ()
+        """All containers that its server remembers to have started or taken over; none where no server runs.
+
+        Raises:
+            PlatformError: it does not answer.
+        """
         found: list[ContainerInfo] = []
         wanted: ContainerList | None = ContainerList(include_stopped=True, limit=10_000)
         while wanted is not None:
-            asked = {"headers": headers, "json": to_wire(wanted), "timeout": 30}
             try:
-                answer = httpx.post(f"{said['url']}/api/v1/ContainerList", **asked)
-            except httpx.TransportError:
+                listing = asyncio.run(ask(self.data_dir / "server.sock", "ContainerList", wanted, ContainerListing))
+            except (FileNotFoundError, ConnectionRefusedError, ChannelClosed):
                 return ()
-            listing = from_wire(ContainerListing, answer.raise_for_status().json())
             found += listing.containers
             wanted = wanted.following(listing)
         return tuple(found)
@@ -209,7 +206,10 @@ class Installation:
     def strays(self) -> list[str]:
         """Containers that took another path than the one its server has for all, told once each."""
         path = self.environ().get("SQUALL_START_PATH", AUTO)
-        found = [] if path == AUTO else [one for one in self.started() if one.container_id not in self._told]
+        try:
+            found = [] if path == AUTO else [one for one in self.started() if one.container_id not in self._told]
+        except PlatformError as error:
+            return [f"what is not known: its server does not say what it has started: {error}"]
         self._told |= {one.container_id for one in found if one.path}
         return paths.strays(path, found)
 

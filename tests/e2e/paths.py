@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from squall.agent.config import AUTO, PLAIN, RESTORE
+from squall.agent.config import AUTO, FORK, PARKED, PLAIN, RESTORE
 from squall.protocol.container import ContainerInfo
 
 _PATH = os.environ.get("SQUALL_START_PATH")
@@ -26,32 +26,43 @@ OF_TEMPLATES = pytest.mark.skipif(_PATH == PLAIN, reason="is about what is not t
 
 @dataclass(frozen=True, slots=True)
 class Detour:
-    """A path that containers are right to take, where another one is forced on all."""
+    """A path that containers of a function are right to take, where another one is forced on all."""
 
     of: str
-    """Whose: an app, or a function of one as `app.function`."""
+    """The function, as `app.function`."""
+    forced: tuple[str, ...]
+    """The paths that it is right to leave."""
     path: str
     cause: str
-    """A piece of what they say why."""
+    """A piece of what they say why; empty where they have nothing to say, as what they ask for is what they get."""
 
 
 _NOT_SAVED = "a container under gVisor is restored from a memory snapshot, and its function has none"
 _ENTRYPOINT = "its image has an entrypoint"
 _DOUBTED = "a container forked from its template ended while it ran its first call"
+_FORKED = (FORK, PARKED)
+_FROM_TEMPLATES = (*_FORKED, RESTORE)
+
+
+def _detours(of: str, forced: tuple[str, ...], path: str, cause: str) -> tuple[Detour, ...]:
+    """Of several functions of one app: `app.one two`."""
+    app, _, functions = of.partition(".")
+    return tuple(Detour(f"{app}.{function}", forced, path, cause) for function in functions.split())
+
+
 DETOURS = (
     # Nothing is forked under gVisor, and these ask for it.
-    Detour("apart", PLAIN, _NOT_SAVED),
-    Detour("apart", RESTORE, ""),
-    Detour("prints", PLAIN, _NOT_SAVED),
-    Detour("faults", PLAIN, _ENTRYPOINT),
+    *_detours("apart.kernel count fail sleep square take_memory resolve cut_off", _FORKED, PLAIN, _NOT_SAVED),
+    *_detours("apart.disk children Counter", _FORKED, PLAIN, _NOT_SAVED),
+    *_detours("apart.restored Loaded", _FORKED, RESTORE, ""),
+    *_detours("prints.f", _FORKED, PLAIN, _NOT_SAVED),
+    *_detours("faults.f", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),
     # These end their containers by themselves: the next attempt is made in one that is no fork.
-    Detour("crashing.exit_at_once", PLAIN, _DOUBTED),
-    Detour("crashing.exit_if_five", PLAIN, _DOUBTED),
-    Detour("crashing.read_null", PLAIN, _DOUBTED),
-    Detour("family.die", PLAIN, _DOUBTED),
-    Detour("hostile.stubborn", PLAIN, _DOUBTED),
-    Detour("progressing.crash", PLAIN, _DOUBTED),
-    Detour("retrying.poison", PLAIN, _DOUBTED),
+    *_detours("crashing.exit_at_once exit_if_five read_null", _FROM_TEMPLATES, PLAIN, _DOUBTED),
+    *_detours("family.die", _FROM_TEMPLATES, PLAIN, _DOUBTED),
+    *_detours("hostile.stubborn", _FROM_TEMPLATES, PLAIN, _DOUBTED),
+    *_detours("progressing.crash", _FROM_TEMPLATES, PLAIN, _DOUBTED),
+    *_detours("retrying.poison", _FROM_TEMPLATES, PLAIN, _DOUBTED),
 )
 
 
@@ -63,13 +74,14 @@ def strays(path: str, containers: Iterable[ContainerInfo]) -> list[str]:
     return [
         f"{one.container_id} of {one.app_name}.{one.function_name}: {one.path}; {one.path_cause or 'nobody knows why'}"
         for one in containers
-        if path != AUTO and one.path not in ("", path) and not any(_is_of(one, detour) for detour in DETOURS)
+        if path != AUTO and one.path not in ("", path) and not any(_is_of(one, path, detour) for detour in DETOURS)
     ]
 
 
-def _is_of(one: ContainerInfo, detour: Detour) -> bool:
-    is_its = detour.of in (one.app_name, f"{one.app_name}.{one.function_name}")
-    return is_its and detour.path == one.path and detour.cause in one.path_cause
+def _is_of(one: ContainerInfo, forced: str, detour: Detour) -> bool:
+    is_its = detour.of == f"{one.app_name}.{one.function_name}" and forced in detour.forced
+    is_its_cause = detour.cause in one.path_cause if detour.cause else not one.path_cause
+    return is_its and detour.path == one.path and is_its_cause
 
 
 def told(found: list[str]) -> str:
