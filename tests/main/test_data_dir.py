@@ -66,11 +66,14 @@ def test_one_lock_at_a_time_and_free_when_released(tmp_path: Path) -> None:
 
     before = other.is_free()
     taken = one.acquire(), other.acquire(), other.is_free()
+    holder = other.holder()
     one.release()
 
     assert before
     assert taken == (True, False, False)
+    assert holder == os.getpid()
     assert other.is_free()
+    assert other.holder() is None
     assert other.acquire()
     other.release()
 

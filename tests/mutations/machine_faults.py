@@ -11,6 +11,7 @@ NETWORK = "tests/kernel/test_network.py::"
 CHECKS = "tests/runtime/test_checks.py::"
 ANY_E2E = "tests/e2e/test_fault_source.py::test_file_without_an_app_says_how_to_make_one"
 DOCTOR = "tests/e2e/test_cli_commands.py::test_doctor_checks_what_is_needed"
+DEV = "tests/main/test_dev.py::"
 
 MACHINE_FAULTS = (
     Mutation(
@@ -44,6 +45,33 @@ MACHINE_FAULTS = (
         "the command does not say that starting a server needs root",
         (Change("src/squall/sdk/_local_server.py", "    if os.geteuid() != 0:\n", "    if os.geteuid() < 0:\n"),),
         {f"{MACHINE}test_without_root_and_server_the_command_says_how_to_get_one": "and starting one needs root"},
+    ),
+    Mutation(
+        "stop-twice",
+        "a server is stopped while it is ending, by a member of the group",
+        "it is taken for one that was killed",
+        (Change("src/squall/main/dev.py", "        return lock.holder() is not None\n", "        return False\n"),),
+        {f"{DEV}test_who_may_not_see_the_lock_waits_for_a_server_that_is_ending_too": '(0, "stopped Squall'},
+    ),
+    Mutation(
+        "stop-at-its-beginning",
+        "a server is stopped while it begins",
+        "it is not asked to once it can be",
+        (
+            Change(
+                "src/squall/main/dev.py",
+                "    if read_server_file(config.data_dir) is not None:\n",
+                "    if False:\n",
+            ),
+        ),
+        {f"{DEV}test_server_that_begins_while_it_is_stopped_is_asked_then": '(0, "stopped Squall'},
+    ),
+    Mutation(
+        "stop-by-force-of-one-without-address",
+        "a server hangs before it has begun",
+        "nothing ends it",
+        (Change("src/squall/main/dev.py", "found is not None else lock.holder()", "found is not None else None"),),
+        {f"{DEV}test_server_that_neither_begins_nor_ends_is_killed_by_force_only": '"--force", "--data-dir"'},
     ),
     Mutation(
         "not-root-server",

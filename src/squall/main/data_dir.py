@@ -137,6 +137,20 @@ class ServerLock:
             os.close(descriptor)
         return True
 
+    def holder(self) -> int | None:
+        """The process that has it, as the kernel tells everybody; None where nobody has, or that is not to be seen."""
+        try:
+            found = self._path.stat()
+            lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        except FileNotFoundError:
+            return None
+        wanted = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+        for words in map(str.split, lines):
+            # "1: FLOCK ADVISORY WRITE 32597 fe:00:3496721 0 EOF"; those who wait for one have "->" after the number.
+            if words[1:2] == ["FLOCK"] and words[3] == "WRITE" and words[5] == wanted and int(words[4]) > 0:
+                return int(words[4])
+        return None
+
     def release(self) -> None:
         """Let the next one have it."""
         if self._descriptor >= 0:

@@ -93,29 +93,43 @@ def _stop(config: Config, *, is_forced: bool) -> str:
         asyncio.run(ask(config.socket_path, "ServerStop", ServerStop(is_forced), Empty))
     except ChannelClosed:
         if is_forced:
-            _signal(found, signal.SIGTERM)
+            _signal(lock, config, found, signal.SIGTERM)
         # Else it was faster than its answer.
     except (OSError, PlatformError) as error:
         if found is None and isinstance(error, (FileNotFoundError, ConnectionRefusedError)):
-            # It begins, or is ending already: it takes its address away first, and then its containers and templates.
-            if _ends(lock, config, STOP_S, or_begins=True):
-                return "stopped Squall"
-            if read_server_file(config.data_dir) is not None:
-                return _stop(config, is_forced=is_forced)
-            raise DataDirError(
-                f"cannot stop the server: it has neither begun nor ended within {STOP_S:g} s; "
-                f"see {config.data_dir}/server.log"
-            ) from error
+            return _stop_without_address(lock, config, is_forced=is_forced)
         if not is_forced:
             raise DataDirError(f"cannot stop the server: {_why_not(error)}") from error
-        _signal(found, signal.SIGTERM)
+        _signal(lock, config, found, signal.SIGTERM)
     if _ends(lock, config, STOP_S):
         return "stopped Squall"
     if is_forced:
-        _signal(found, signal.SIGKILL)
-        if _ends(lock, config, KILL_S):
-            return _clear(lock, config, is_forced=True)
+        return _kill(lock, config, found)
     raise DataDirError(f"the server has not ended within {STOP_S:.0f} s; see {config.data_dir}/server.log")
+
+
+def _stop_without_address(lock: ServerLock, config: Config, *, is_forced: bool) -> str:
+    """It begins, or is ending already: it takes its address away first, and then its containers and templates."""
+    if _ends(lock, config, STOP_S, or_begins=True):
+        return "stopped Squall"
+    if read_server_file(config.data_dir) is not None:
+        return _stop(config, is_forced=is_forced)
+    if is_forced:
+        return _kill(lock, config, None)
+    raise DataDirError(
+        f"cannot stop the server: it has neither begun nor ended within {STOP_S:g} s; see {config.data_dir}/server.log;"
+        " with --force it ends with all that runs"
+    )
+
+
+def _kill(lock: ServerLock, config: Config, found: ServerFile | None) -> str:
+    """End one that does not end, and what it leaves."""
+    _signal(lock, config, found, signal.SIGKILL)
+    if _ends(lock, config, KILL_S):
+        return _clear(lock, config, is_forced=True)
+    raise DataDirError(
+        f"the server was killed, and has not ended within {KILL_S:g} s; see {config.data_dir}/server.log"
+    )
 
 
 def _ends(lock: ServerLock, config: Config, timeout_s: float, *, or_begins: bool = False) -> bool:
@@ -166,20 +180,26 @@ def _runs(lock: ServerLock, config: Config) -> bool:
             return True
         if config.socket_path.exists():
             raise
-        return False
+        return lock.holder() is not None
 
 
-def _signal(found: ServerFile | None, number: int) -> None:
-    """Signal the process that server.json names, if it still is one of ours."""
-    if found is None:
-        raise DataDirError("the server does not answer, and does not say which process it is")
+def _signal(lock: ServerLock, config: Config, found: ServerFile | None, number: int) -> None:
+    """Signal the process that server.json names, or the one that has the lock, if it still is one of ours."""
+    pid = found.pid if found is not None else lock.holder()
+    if pid is None:
+        if not _runs(lock, config):
+            return
+        raise DataDirError(
+            "the server does not answer, and does not say which process it is: "
+            "look for `squall.main.dev serve` in `ps ax`, and end it by its number"
+        )
     try:
-        command = Path(f"/proc/{found.pid}/cmdline").read_bytes()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except FileNotFoundError:
         return
     if b"squall" not in command:
-        raise DataDirError(f"process {found.pid} is no Squall server; not stopping it")
-    os.kill(found.pid, number)
+        raise DataDirError(f"process {pid} is no Squall server; not stopping it")
+    os.kill(pid, number)
 
 
 def _why_not(error: Exception) -> str:
