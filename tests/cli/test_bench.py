@@ -29,6 +29,7 @@ class Node:
         self.given: tuple[Any, ...] = ()
         self.is_left = False
         self.gone: list[str] = []
+        self.is_template_made = True
 
     def prepare(self, spec: FunctionSpec, method: str, *given: Any) -> Subject:
         self.given = given
@@ -40,8 +41,8 @@ class Node:
             raise one
         return one
 
-    def wait_for_template(self, subject: Subject) -> None:
-        """There is none."""
+    def wait_for_template(self, subject: Subject) -> bool:
+        return self.is_template_made
 
     def leave(self, subject: Subject) -> None:
         self.is_left = True
@@ -163,13 +164,24 @@ def test_an_interrupted_measurement_leaves_no_container(command: Any) -> None:
     assert node.is_left
 
 
+def test_a_template_that_takes_too_long_to_make_is_told(command: Any) -> None:
+    node = Node([start(900), start(10)])
+    node.is_template_made = False
+
+    ended = command(node, "-n", "1", "--json")
+
+    assert "Its template is not there after 60 s" in ended.stderr
+    assert json.loads(ended.stdout)["p50_ms"] == 10
+    assert "template" not in command(Node([start(900), start(10)]), "-n", "1").stderr
+
+
 def test_what_it_has_cost_others_is_told(command: Any) -> None:
     node = Node([start(900), start(10)])
     node.gone = ["greeter.Model", "other"]
 
     ended = command(node, "-n", "1", "--json")
 
-    assert "Templates of others have gone meanwhile" in ended.stderr
+    assert "Templates of others have gone meanwhile, perhaps" in ended.stderr
     assert "greeter.Model, other; their next starts are slower" in ended.stderr
     assert json.loads(ended.stdout)["p50_ms"] == 10
     assert "others" not in command(Node([start(900), start(10)]), "-n", "1").stderr

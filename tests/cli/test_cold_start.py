@@ -18,6 +18,7 @@ from squall.cli.cold_start import (
     wait_for_template,
 )
 from squall.exception import ConflictError, NotFoundError
+from squall.protocol.app import AppInfo, AppListing
 from squall.protocol.container import IDLE, STOPPED, ContainerInfo
 from squall.protocol.flight import (
     AttemptFlight,
@@ -192,36 +193,59 @@ def test_what_changes_for_ever_is_not_waited_for(server: Server, monkeypatch: py
 def test_its_template_is_waited_for_from_before_it_is_begun(server: Server) -> None:
     server.looks_until_begun = 2
 
-    wait_for_template(SUBJECT)
+    assert wait_for_template(SUBJECT)
 
     assert (server.looks_until_begun, server.template_states) == (0, [])
+
+
+def test_one_that_takes_too_long_to_make_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cold_start, "TEMPLATE_S", 0.05)
+    server.looks_until_begun = 10**9
+
+    assert not wait_for_template(SUBJECT)
 
 
 def test_templates_of_others_that_are_gone_are_known_by_what_they_were_of(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def one(template_id: str, function_id: str, state: str = READY, node_id: str = "nd-1") -> TemplateInfo:
+    def one(template_id: str, function_id: str, app_id: str = "ap-1", **how: Any) -> TemplateInfo:
         name = f"f{function_id[-1]}" if function_id else ""
-        return TemplateInfo(NodeTemplate(template_id, "ap-1", function_id, "function", state), node_id, "app", name)
+        template = NodeTemplate(template_id, app_id, function_id, "function", **{"state": READY, **how})
+        return TemplateInfo(template, "nd-1", "app" if app_id == "ap-1" else "ended", name)
+
+    def changed(info: TemplateInfo, **how: Any) -> TemplateInfo:
+        return replace(info, template=replace(info.template, **how))
 
     its, kept, image, elsewhere = one("tp-1", "fu-2"), one("tp-2", "fu-1"), one("tp-3", ""), one("tp-4", "fu-4")
-    unfit = one("tp-5", "fu-5", state="unfit")
+    unfit, edited, ended = one("tp-5", "fu-5", state="unfit"), one("tp-6", "fu-6"), one("tp-7", "fu-7", "ap-2")
     elsewhere = replace(elsewhere, node_id="nd-2")
-    listing = TemplateListing((its, kept, image, elsewhere, unfit))
-    monkeypatch.setattr(cold_start, "ask_pages", lambda *asked: [listing])
+    listing = TemplateListing((its, kept, image, elsewhere, unfit, edited, ended))
+
+    def ask_pages(method: str, *asked: Any) -> list[Any]:
+        return [AppListing((AppInfo("ap-1", "app", "deployed", 0.0),)) if method == "AppList" else listing]
+
+    monkeypatch.setattr(cold_start, "ask_pages", ask_pages)
 
     before = ready_of_others(SUBJECT)
-    assert before == [kept, image, elsewhere]
+    assert before == [kept, image, elsewhere, edited, ended]
+    listing = TemplateListing((kept, image, elsewhere, edited))
     assert gone_of_others(SUBJECT, before) == []
-    dropped = replace(kept, template=replace(kept.template, state=DROPPED))
+    dropped = changed(kept, state=DROPPED, cause="there was no room")
+    anew = changed(edited, template_id="tp-8", state=MAKING)
     silent = SilentNode("nd-2", "no answer within 5 s")
-    listing = TemplateListing((dropped,), (silent,))
+    listing = TemplateListing((dropped, anew), (silent,))
 
-    assert gone_of_others(SUBJECT, before) == ["app", "app.f1"]
+    assert gone_of_others(SUBJECT, before) == ["app", "app.f1 (there was no room)"]
 
 
 def test_one_that_nobody_makes_is_not_waited_for(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "ask_pages", lambda *asked: [TemplateListing(())])
-    monkeypatch.setattr(cold_start, "ask_pages", server.ask_pages)
+    looks: list[object] = []
 
-    wait_for_template(SUBJECT)
+    def ask_pages(*asked: object) -> list[TemplateListing]:
+        looks.append(asked)
+        return [TemplateListing(())]
+
+    monkeypatch.setattr(cold_start, "ask_pages", ask_pages)
+
+    assert wait_for_template(SUBJECT)
+    assert len(looks) == 1

@@ -50,6 +50,23 @@ COLD_START_FAULTS = (
         {f"{COLD_START}test_its_template_is_waited_for_from_before_it_is_begun": "server.looks_until_begun"},
     ),
     Mutation(
+        "bench-blames-memory",
+        "an app ends while starts are measured",
+        "its templates are told as lost to the measurement",
+        (
+            Change(
+                "src/squall/cli/cold_start.py",
+                "one.node_id not in silent and one.template.app_id in apps and",
+                "one.node_id not in silent and",
+            ),
+        ),
+        {
+            f"{COLD_START}test_templates_of_others_that_are_gone_are_known_by_what_they_were_of": (
+                "gone_of_others(SUBJECT, before) == []"
+            ),
+        },
+    ),
+    Mutation(
         "bench-killed",
         "a command is killed",
         "what nodes have made for it stays as long as its app",

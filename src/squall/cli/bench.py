@@ -14,6 +14,7 @@ import click
 from squall.cli import result_file
 from squall.cli.callable_name import find_callable
 from squall.cli.cold_start import (
+    TEMPLATE_S,
     ColdStart,
     Subject,
     gone_of_others,
@@ -159,7 +160,7 @@ def _left(subject: Subject) -> Iterator[None]:
             leave(subject)
             gone = gone_of_others(subject, before)
             if gone:
-                what = "Templates of others have gone meanwhile, as they do when memory for templates runs short: "
+                what = "Templates of others have gone meanwhile, perhaps as memory for templates has run short: "
                 hint = "their next starts are slower. See SQUALL_TEMPLATE_MEMORY_MIB in docs/cold-starts.md"
                 click.echo(f"{what}{listed(gone)}; {hint}.", err=True)
 
@@ -172,7 +173,10 @@ def _first(subject: Subject) -> ColdStart:
         click.echo("It failed, so that nothing was measured. Its arguments are given by --args.", err=True)
         raise
     _show_progress(f"first: {shown(found.total_ms)}, {found.path}; its node may make a template now")
-    wait_for_template(subject)
+    if not wait_for_template(subject):
+        _clear_progress()
+        what = f"Its template is not there after {TEMPLATE_S:g} s, and goes on being made"
+        click.echo(f"{what}: the first of the starts that count may do without it.", err=True)
     return found
 
 

@@ -16,8 +16,10 @@ import click
 
 from squall.cli.container_view import phases_of
 from squall.cli.server_calls import ask, ask_pages
+from squall.cli.tables import LIST_MAX
 from squall.cli.template import shown_name
 from squall.exception import ConflictError, NotFoundError
+from squall.protocol.app import AppList, AppListing
 from squall.protocol.container import STOPPED, ContainerList, ContainerListing, ContainerStop
 from squall.protocol.empty import Empty
 from squall.protocol.flight import CallFlight, CallList, CallListing, CallShow, ContainerFlight, ContainerShow
@@ -43,6 +45,7 @@ from squall.protocol.template import (
 )
 from squall.sdk import _client, _invoke
 from squall.sdk._pending import run
+from squall.sdk._terminal_text import harmless
 
 IDLE_S = 2.0
 """So long a container outlives a command that was killed."""
@@ -216,15 +219,17 @@ def settle(subject: Subject) -> None:
             before, since = there, time.monotonic()
 
 
-def wait_for_template(subject: Subject) -> None:
-    """After a first start: wait until its node has made what the next ones are forked from, if it is about to."""
+def wait_for_template(subject: Subject) -> bool:
+    """After a first start: wait until its node has made what the next ones are forked from, if it is about to; False
+    where that takes longer than `TEMPLATE_S`."""
     deadline = time.monotonic() + TEMPLATE_S
     while time.monotonic() < deadline:
         pages = _listings_of(subject)
         is_made = not any(one.template.state == MAKING for page in pages for one in page.templates)
         if is_made and not any(page.is_one_coming for page in pages):
-            return
+            return True
         time.sleep(LOOK_EVERY_S * 10)
+    return False
 
 
 def leave(subject: Subject) -> None:
@@ -243,12 +248,30 @@ def ready_of_others(subject: Subject) -> list[TemplateInfo]:
 
 
 def gone_of_others(subject: Subject, before: Sequence[TemplateInfo]) -> list[str]:
-    """What those of them were of that are not there any more."""
+    """What those of them were of that are not there any more, each with its cause if that is still known. Not told are
+    those of an app that has ended, and those that another one of the same function has come for."""
     pages = _all_listings()
     silent = {one.node_id for page in pages for one in page.silent_nodes}
-    kept = {one.template.template_id for page in pages for one in page.templates if _is_ready_of_another(one, subject)}
-    gone = [one for one in before if one.template.template_id not in kept and one.node_id not in silent]
-    return sorted({shown_name(one) for one in gone})
+    listed = [one for page in pages for one in page.templates]
+    there = {key for one in listed if one.template.state in (MAKING, READY) for key in _keys(one)}
+    causes = {one.template.template_id: one.template.cause for one in listed}
+    asked = AppList(LIST_MAX, include_stopped=False)
+    apps = {one.app_id for page in ask_pages("AppList", asked, AppListing) for one in page.apps}
+    found = set()
+    for one in before:
+        if one.node_id not in silent and one.template.app_id in apps and there.isdisjoint(_keys(one)):
+            cause = causes.get(one.template.template_id, "")
+            found.add(shown_name(one) + (f" ({harmless(cause)})" if cause else ""))
+    return sorted(found)
+
+
+def _keys(one: TemplateInfo) -> set[tuple[str, ...]]:
+    """What it has in common with one that is of the same use: itself, and of a function any that lives on its node."""
+    found = one.template
+    keys: set[tuple[str, ...]] = {(found.template_id,)}
+    if found.function_id:
+        keys.add((one.node_id, found.function_id, found.kind))
+    return keys
 
 
 def _all_listings() -> list[TemplateListing]:

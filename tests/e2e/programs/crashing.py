@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import time
 
 import squall
 
@@ -34,7 +33,6 @@ def fill(mib: int) -> int:
 
 @app.local_entrypoint()
 def exits() -> None:
-    started = time.monotonic()
     try:
         exit_at_once.remote(7)
     except squall.exception.RemoteError as error:
@@ -43,7 +41,6 @@ def exits() -> None:
         read_null.remote()
     except squall.exception.RemoteError as error:
         print("caught:", error)
-    print("seconds:", time.monotonic() - started)
 
 
 @app.local_entrypoint()
