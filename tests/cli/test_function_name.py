@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
-from squall.cli import function_name
-from squall.cli.function_name import find_function, split
+from squall.cli import bench, function, function_name, main, template
+from squall.cli.function_name import find_function, find_name
 from squall.exception import NotFoundError
 from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.function import FunctionGet
@@ -56,8 +58,8 @@ def test_with_a_slash_or_a_dot_the_same_is_meant(text: str, function_id: str) ->
         ("greeter.Model.run", "write greeter.Model, without 'run'"),
         ("greeter/Model.run", "write greeter/Model, without 'run'"),
         ("greeter", "names an app; write app/function"),
-        ("greeter/", "names no function: write app/function"),
-        ("", "names no function: write app/function"),
+        ("greeter/", "names none: write app/function"),
+        ("", "names none: write app/function"),
     ],
 )
 def test_what_names_none_says_what_may_have_been_meant(text: str, said: str) -> None:
@@ -72,8 +74,40 @@ def test_an_app_that_there_is_not_is_named() -> None:
         find_function("nobody.hello")
 
 
-def test_where_an_app_may_have_ended_names_are_not_looked_up() -> None:
-    assert split("gone/a.b") == ("gone", "a.b")
-    assert split("gone.hello") == ("gone", "hello")
-    with pytest.raises(click.UsageError, match="write app/function"):
-        split("which.is.it")
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("greeter/a.b", ("greeter", "a.b")),
+        ("greeter.hello", ("greeter", "hello")),
+        ("my.greeter.hello", ("my.greeter", "hello")),
+        ("greeter.of_an_earlier_run", ("greeter", "of_an_earlier_run")),
+    ],
+)
+def test_names_of_all_runs_are_read_the_same_way_and_not_looked_for(text: str, named: tuple[str, str]) -> None:
+    assert find_name(text) == named
+
+
+@pytest.mark.parametrize("read", [find_function, find_name])
+def test_an_app_with_a_dot_is_no_function_of_another_one(read: Callable[[str], object]) -> None:
+    with pytest.raises(click.UsageError, match=r"'my\.greeter' names an app; write app/function"):
+        read("my.greeter")
+
+
+@pytest.mark.parametrize(
+    ("command", "advice"),
+    [
+        (("function", "calls"), "write app/function, or its id"),
+        (("bench", "start"), "write APP.FUNCTION\n"),
+        (("template", "drop"), "write APP, APP.FUNCTION, or the id of a template"),
+    ],
+)
+def test_what_is_no_name_is_told_what_that_command_takes(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], advice: str
+) -> None:
+    for module in (bench, function, template):
+        monkeypatch.setattr(module, "require_server", lambda: None)
+
+    ended = CliRunner().invoke(main.squall, [*command, "greeter/"])
+
+    assert ended.exit_code == 2
+    assert f"'greeter/' names none: {advice}" in ended.stderr

@@ -11,6 +11,8 @@ from squall.cli.target import listed
 from squall.protocol.function import FunctionSpec
 from squall.protocol.ids import is_id
 
+_WRITE = "write APP.FUNCTION"
+
 
 def find_callable(text: str) -> tuple[FunctionSpec, str]:
     """The function that is named, and of a class the method.
@@ -22,11 +24,9 @@ def find_callable(text: str) -> tuple[FunctionSpec, str]:
     if is_id(text, "fu"):
         spec = find_function(text)
         return spec, method_of(spec, "")
-    app, name = find_app(text)
+    app, name = find_app(text, _WRITE)
     if not name:
-        raise click.UsageError(
-            f"{text!r} names an app; write APP.FUNCTION, where it has: {listed(sorted(app.functions))}"
-        )
+        raise click.UsageError(f"{text!r} names an app; {_WRITE}, where it has: {listed(sorted(app.functions))}")
     function, method = function_in(app, name)
     spec = find_function(app.functions[function])
     return spec, method_of(spec, method)

@@ -8,7 +8,7 @@ from squall.cli import tables
 from squall.cli.autoscaler import autoscaler_group
 from squall.cli.call import show_calls
 from squall.cli.environment import environment_option
-from squall.cli.function_name import find_function, split
+from squall.cli.function_name import find_function, find_name
 from squall.cli.line_ids import id_options
 from squall.cli.log import inputs_of, log_options, show_logs
 from squall.cli.server_calls import ask, require_server
@@ -125,7 +125,7 @@ def calls(
 ) -> None:
     """List calls of a function, newest first; FN is app/function, app.function, of all runs of that name, or its id."""
     require_server()
-    app, name = ("", fn) if is_id(fn, "fu") else split(fn)
+    app, name = ("", fn) if is_id(fn, "fu") else find_name(fn)
     asked = CallList(app, name, is_failed, since, until, limit, has_variants, environment_of(None))
     show_calls(ask("CallList", asked, CallListing), is_json=is_json)
 

@@ -33,7 +33,7 @@ def find_function(text: str) -> FunctionSpec:
     app, name = find_app(text)
     joint = "/" if "/" in text else "."
     if not name:
-        raise click.UsageError(f"{text!r} names an app; {_WRITE}, where it has: {listed(sorted(app.functions))}")
+        raise _names_an_app(text, app)
     # As it was asked for: of an app that has ended its name may mean another one.
     function, method = function_in(app, name, joint, text[: -len(name) - 1])
     if method:
@@ -42,17 +42,22 @@ def find_function(text: str) -> FunctionSpec:
     return ask("FunctionGet", FunctionGet(function_id=app.functions[function]), FunctionSpec)
 
 
-def split(text: str) -> tuple[str, str]:
-    """The app and the function of `app/function`, or of `app.function` where there is no other dot.
+def find_name(text: str) -> tuple[str, str]:
+    """The app that is named, and what its function is called, which may be one of an earlier run: it is not looked for.
 
     Raises:
-        click.UsageError: it is not so.
+        click.UsageError: it is no such name.
+        NotFoundError: there is no such app.
     """
-    joint = "/" if "/" in text or text.count(".") != 1 else "."
-    app, _, name = text.partition(joint)
-    if not app or not name:
-        raise click.UsageError(f"{text!r} names no function: {_WRITE}")
-    return app, name
+    app, name = find_app(text)
+    if not name:
+        raise _names_an_app(text, app)
+    # As it was asked for: an id means this run alone.
+    return text[: -len(name) - 1], name
+
+
+def _names_an_app(text: str, app: AppInfo) -> click.UsageError:
+    return click.UsageError(f"{text!r} names an app; {_WRITE}, where it has: {listed(sorted(app.functions))}")
 
 
 def function_in(app: AppInfo, name: str, joint: str = ".", app_text: str = "") -> tuple[str, str]:
@@ -76,8 +81,11 @@ def function_in(app: AppInfo, name: str, joint: str = ".", app_text: str = "") -
     raise click.ClickException(f"app {shown} has no function {name!r}; {hint}")
 
 
-def find_app(text: str) -> tuple[AppInfo, str]:
+def find_app(text: str, advice: str = _WRITE) -> tuple[AppInfo, str]:
     """The app whose name the text begins with, and what comes after it, if anything.
+
+    Args:
+        advice: what to write where it is no name.
 
     Raises:
         click.UsageError: it is no name.
@@ -90,7 +98,7 @@ def find_app(text: str) -> tuple[AppInfo, str]:
         except NotFoundError as error:
             refused = refused or error
     if refused is None:
-        raise click.UsageError(f"{text!r} names no function: {_WRITE}")
+        raise click.UsageError(f"{text!r} names none: {advice}")
     raise refused
 
 

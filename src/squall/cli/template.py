@@ -191,7 +191,7 @@ def _function_named(name: str) -> tuple[str, str]:
     """
     if is_id(name, "fu"):
         return find_function(name).app_id, name
-    app, rest = find_app(name)
+    app, rest = find_app(name, "write APP, APP.FUNCTION, or the id of a template")
     if not rest:
         return app.app_id, ""
     function, method = function_in(app, rest)
