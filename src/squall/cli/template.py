@@ -39,7 +39,10 @@ def template_group() -> None:
 @click.option("--app", default="", metavar="APP", help="Only this app's, by name or id.")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_templates(app: str, is_json: bool) -> None:
-    """List the templates of all nodes, and why what is none cannot be one: of all environments, unless one is named."""
+    """List the templates of all nodes, and why what is none cannot be one.
+
+    Of all environments, unless one is named: by -e, SQUALL_ENVIRONMENT or MODAL_ENVIRONMENT.
+    """
     wanted = TemplateList(app, environment=_named_environment())
     pages = () if is_list_empty() else list(ask_pages("TemplateList", wanted, TemplateListing))
     found = [one for page in pages for one in page.templates]
@@ -147,7 +150,10 @@ def _tell_silent(nodes: Iterable[SilentNode]) -> None:
 @template_group.command("drop", epilog="Example: squall template drop greeter.hello")
 @environment_option
 @click.argument("targets", metavar="[ID | APP | APP.FUNCTION]...", nargs=-1)
-@click.option("--all", "is_all", is_flag=True, help="Of all apps, on all nodes; of those of an environment with -e.")
+@click.option(
+    "--all", "is_all", is_flag=True,
+    help="Of all apps, on all nodes; of one environment where -e, SQUALL_ENVIRONMENT or MODAL_ENVIRONMENT names it.",
+)  # fmt: skip
 def drop(targets: tuple[str, ...], is_all: bool) -> None:
     """Let templates go, by id, of an app or of a function (by name or id) with its variants.
 

@@ -70,8 +70,8 @@ class Config:
     memory_mib: int | None = None
     """The same of memory. None: all of the machine's."""
     start_path: str = AUTO
-    """How containers are started: auto, by the shortest path there is; plain, without templates; or fork or parked, for
-    tests, where each start waits until it can be just that."""
+    """How containers are started: auto, by the shortest path there is; plain, without templates; or fork, parked or
+    restore, for tests, where each start waits until it can be just that."""
     template_memory_mib: int | None = None
     """Memory for templates, and for what is made ahead of starts. None: a quarter of `memory_mib`. 0: no templates."""
     template_disk_mib: int = 4_096
