@@ -37,7 +37,13 @@ SERVER_TEMPLATE_FAULTS = (
         "templates-before-containers",
         "a node runs out of memory",
         "idle containers end while templates hold memory that no call waits for",
-        (Change(f"{FLEET}fleet.py", "        if await self.free_templates(node, wanted_mib):", "        if False:"),),
+        (
+            Change(
+                f"{FLEET}fleet.py",
+                "        if await self.free_templates(node, wanted_mib) or node.peer is None:",
+                "        if node.peer is None:",
+            ),
+        ),
         {f"{NODE_TEMPLATES}test_when_memory_runs_out_templates_go_before_containers": "node.asked_mib == [100]"},
     ),
     Mutation(
