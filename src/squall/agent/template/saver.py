@@ -60,7 +60,7 @@ class Saver:
     """Saves templates of one node, one at a time.
 
     Args:
-        occupied: how much memory all templates have.
+        occupied: how much memory all templates have alone.
         calm: returns when no container starts.
     """
 
@@ -223,8 +223,9 @@ class Saver:
             _NoRoom: it would be in the way of others.
             TemplateUnfit: it is more than all may be.
         """
-        budget = budget_bytes(self._config)
-        if self._occupied() + template.memory_bytes > budget:
+        # It is there twice then; of one whose clones run, nothing is in what all occupy alone.
+        both_bytes = template.memory_bytes * (2 if template.is_held else 1)
+        if self._occupied() + both_bytes > budget_bytes(self._config):
             raise _NoRoom("to check it, templates would have to occupy more memory than they may")
         bytes_max = self._saved.bytes_max
         files = tree_use(f"{template.outfit.directory}/rw", lambda use: use.space_bytes <= bytes_max)
