@@ -14,17 +14,20 @@ import pytest
 
 from tests.e2e.installation import PROGRAMS, Installation, wait_until
 
-PROGRAM = str(PROGRAMS / "snapshots.py")
 pytestmark = pytest.mark.timeout(240)
+
+
+def deployed_alone(make_installation: Callable[[Mapping[str, str]], Installation], program: str) -> Installation:
+    """A program on a server of its own, which takes the shortest path there is, whatever the tests are run with."""
+    squall = make_installation({"SQUALL_START_PATH": "auto"})
+    ended = squall.command("deploy", str(PROGRAMS / program), timeout_s=120)
+    assert ended.code == 0, ended
+    return squall
 
 
 @pytest.fixture
 def deployed(make_installation: Callable[[Mapping[str, str]], Installation]) -> Installation:
-    """By the shortest path there is, whatever the tests are run with."""
-    installation = make_installation({"SQUALL_START_PATH": "auto"})
-    ended = installation.command("deploy", PROGRAM, timeout_s=120)
-    assert ended.code == 0, ended
-    return installation
+    return deployed_alone(make_installation, "snapshots.py")
 
 
 def templates(squall: Installation, *options: str) -> list[dict[str, Any]]:
@@ -74,9 +77,7 @@ def test_a_template_is_listed_until_it_is_dropped(deployed: Installation) -> Non
 def test_counted_starts_wait_for_the_template_of_their_own_function(
     make_installation: Callable[[Mapping[str, str]], Installation],
 ) -> None:
-    squall = make_installation({"SQUALL_START_PATH": "auto"})
-    ended = squall.command("deploy", str(PROGRAMS / "measured.py"), timeout_s=120)
-    assert ended.code == 0, ended
+    squall = deployed_alone(make_installation, "measured.py")
     program = "import squall; squall.Function.from_name('measured.starts', 'hello').remote()"
     assert squall.command("-c", program, executable=(sys.executable,)).code == 0
     wait_until(lambda: [one["state"] for one in templates(squall)] == ["ready"], "another function has one", 30)
@@ -122,9 +123,7 @@ def test_what_cannot_be_forked_with_its_function_says_why_wherever_one_looks(dep
 def test_the_log_of_an_app_says_so_where_an_image_template_was_there_before_what_cannot_be_forked(
     make_installation: Callable[[Mapping[str, str]], Installation],
 ) -> None:
-    squall = make_installation({"SQUALL_START_PATH": "auto"})
-    ended = squall.command("deploy", str(PROGRAMS / "functions_of_one_app.py"), timeout_s=120)
-    assert ended.code == 0, ended
+    squall = deployed_alone(make_installation, "functions_of_one_app.py")
     calls = "import squall; print(squall.{}('together', '{}'){}.remote())"
     first = squall.command("-c", calls.format("Function.from_name", "first", ""), executable=(sys.executable,))
     assert first.code == 0, first
@@ -142,9 +141,7 @@ def test_the_log_of_an_app_says_so_where_an_image_template_was_there_before_what
 def test_a_hook_that_fails_once_costs_its_function_the_snapshot_for_a_while_only(
     make_installation: Callable[[Mapping[str, str]], Installation],
 ) -> None:
-    squall = make_installation({"SQUALL_START_PATH": "auto"})
-    ended = squall.command("deploy", str(PROGRAMS / "failing_once.py"), timeout_s=120)
-    assert ended.code == 0, ended
+    squall = deployed_alone(make_installation, "failing_once.py")
     program = "import squall; print(squall.Cls.from_name('failing-once', 'Downloading')().which.remote())"
 
     first = squall.command("-c", program, executable=(sys.executable,))
@@ -160,9 +157,7 @@ def test_a_hook_that_fails_once_costs_its_function_the_snapshot_for_a_while_only
 def test_the_second_function_of_an_app_is_forked_at_its_first_start(
     make_installation: Callable[[Mapping[str, str]], Installation],
 ) -> None:
-    squall = make_installation({"SQUALL_START_PATH": "auto"})
-    ended = squall.command("deploy", str(PROGRAMS / "functions_of_one_app.py"), timeout_s=120)
-    assert ended.code == 0, ended
+    squall = deployed_alone(make_installation, "functions_of_one_app.py")
     program = "import squall; print(squall.Function.from_name('together', '{}').remote())"
     first = squall.command("-c", program.format("first"), executable=(sys.executable,))
     assert first.code == 0, first

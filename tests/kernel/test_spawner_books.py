@@ -110,6 +110,27 @@ async def start_restored(forge: Forge, template: Running) -> str:
     return spec.container_id
 
 
+async def keeps_nothing(forge: Forge, books: SpawnerBooks, make: Callable[[], Awaitable[str]]) -> None:
+    """With each number of descriptors that is too few something fails, and nothing is left of it."""
+    await made_and_gone(forge, make)
+    before = books.read()
+
+    failures: list[str] = []
+    for count in range(DESCRIPTORS_MAX):
+        with books.descriptors_left(count):
+            try:
+                await made_and_gone(forge, make)
+            except RuntimeFailure as failure:
+                failures.append(failure.message)
+                await remove_prepared(forge)
+        await books.are(before)
+        if len(failures) <= count:
+            break
+
+    assert 5 < len(failures) < DESCRIPTORS_MAX, failures[-1]
+    await made_and_gone(forge, make)
+
+
 @pytest.mark.parametrize("how", ["plain", "template", "clone", "cell"])
 async def test_spawner_without_descriptors_answers_and_keeps_nothing(
     forge: Forge, books: SpawnerBooks, how: str
@@ -121,23 +142,7 @@ async def test_spawner_without_descriptors_answers_and_keeps_nothing(
         "clone": lambda: start_clone(forge, template),
         "cell": lambda: start_in_cell(forge, template),
     }
-    await made_and_gone(forge, ways[how])
-    before = books.read()
-
-    failures: list[str] = []
-    for count in range(DESCRIPTORS_MAX):
-        with books.descriptors_left(count):
-            try:
-                await made_and_gone(forge, ways[how])
-            except RuntimeFailure as failure:
-                failures.append(failure.message)
-                await remove_prepared(forge)
-        await books.are(before)
-        if len(failures) <= count:
-            break
-
-    assert 5 < len(failures) < DESCRIPTORS_MAX, failures[-1]
-    await made_and_gone(forge, ways[how])
+    await keeps_nothing(forge, books, ways[how])
 
 
 @NEEDS_RUNSC
@@ -152,22 +157,7 @@ async def test_spawner_without_descriptors_keeps_nothing_of_sandboxes(
         "saved": lambda: start_saved(forge),
         "restored": lambda: start_restored(forge, template),  # type: ignore[arg-type]
     }
-    await made_and_gone(forge, ways[how])
-    before = books.read()
-
-    failures: list[str] = []
-    for count in range(DESCRIPTORS_MAX):
-        with books.descriptors_left(count):
-            try:
-                await made_and_gone(forge, ways[how])
-            except RuntimeFailure as failure:
-                failures.append(failure.message)
-        await books.are(before)
-        if len(failures) <= count:
-            break
-
-    assert 5 < len(failures) < DESCRIPTORS_MAX, failures[-1]
-    await made_and_gone(forge, ways[how])
+    await keeps_nothing(forge, books, ways[how])
 
 
 async def test_spawner_without_descriptors_runs_no_commands_and_keeps_nothing(

@@ -572,14 +572,20 @@ async def test_a_template_keeps_no_image_that_nobody_needs(world: World) -> None
         assert not agent.templates._roster.there
 
 
+async def drop_and_keep_back(world: World) -> str:
+    """Drop a template whose slot is not given back before `may_release`; returns its id."""
+    container_id, _ = await snapshot(world)
+    template_id: str = template_of(world).template_id
+    await world.end(container_id)
+    world.slots.may_release.clear()
+    world.agent.templates.drop_ids((template_id,))
+    await until(lambda: template_id not in world.machine.containers)
+    return template_id
+
+
 async def test_a_node_is_taken_down_when_what_was_dropped_before_is_given_back(world: World) -> None:
     async with node(world) as agent:
-        container_id, _ = await snapshot(world)
-        template = template_of(world)
-        await world.end(container_id)
-        world.slots.may_release.clear()
-        agent.templates.drop_ids((template.template_id,))
-        await until(lambda: template.template_id not in world.machine.containers)
+        await drop_and_keep_back(world)
 
         ending = asyncio.ensure_future(agent.end_all(0.0))
         for _ in range(1_000):
@@ -596,16 +602,11 @@ async def test_a_node_is_taken_down_though_something_is_never_given_back(
 ) -> None:
     monkeypatch.setattr(containers, "END_ALL_S", 0.1)
     async with node(world) as agent:
-        container_id, _ = await snapshot(world)
-        template = template_of(world)
-        await world.end(container_id)
-        world.slots.may_release.clear()
-        agent.templates.drop_ids((template.template_id,))
-        await until(lambda: template.template_id not in world.machine.containers)
+        template_id = await drop_and_keep_back(world)
 
         await agent.end_all(0.0)
 
-        assert f"not gone after 0.1 s: {template.template_id}" in caplog.text
+        assert f"not gone after 0.1 s: {template_id}" in caplog.text
         world.slots.may_release.set()
         await until(lambda: not world.slots.held)
 
