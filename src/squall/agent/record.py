@@ -83,9 +83,12 @@ def read_record(directory: Path) -> ContainerRecord | None:
 
 async def await_record(directory: Path) -> ContainerRecord | None:
     """As `read_record`, when it can be read: what was decided without it might be the end of a container that runs."""
+    is_told = False
     while True:
         try:
             return read_record(directory)
         except OSError as error:
-            _log.error("%s: its record cannot be read now: %s; trying again", directory.name, error)
+            if not is_told:
+                _log.error("%s: its record cannot be read now: %s; trying until it can", directory.name, error)
+            is_told = True
             await asyncio.sleep(READ_AGAIN_S)

@@ -74,7 +74,7 @@ def status(is_json: bool) -> None:
         settings = ", ".join(f"{name}={value}" for name, value in sorted(found.settings.items()))
         click.echo(f"{click.style('Set:', bold=True):<24} {settings}")
     if found.template_memory_mib:
-        held = f"{found.template_memory_mib:,} MiB, which containers get when they need it"
+        held = f"{found.template_memory_mib:,} MiB; containers get what none of them shares when they need it"
         click.echo(f"{click.style('Templates:', bold=True):<24} {held}")
     if found.dropped_calls:
         lost = f"what became of {found.dropped_calls:,} calls that failed: the database took nothing for too long"

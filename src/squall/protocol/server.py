@@ -55,7 +55,8 @@ class ServerStatus:
     dropped_calls: int = 0
     """Calls with failures that were forgotten before the store took what became of them, since it started."""
     template_memory_mib: int = 0
-    """What templates hold on all nodes, as these said last; containers get it when they need it."""
+    """What templates hold on all nodes, as these said last; containers get what none of them shares when they
+    need it."""
     settings: dict[str, str] = field(default_factory=dict)
     """What its environment sets, by variable, as it is written there but for passwords."""
 
