@@ -50,8 +50,11 @@ def write_bundle(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps(bundle_config()))
 
 
-def measure(context: Context, runtime: str, count: int, *options: str) -> Figure:
+def measure(context: Context, runtime: str, count: int, *options: str, rest_s: float = 0.0) -> Figure:
     """Wall time of `RUNTIME run`, from nothing to the container's end; `options` come before `run`.
+
+    Args:
+        rest_s: how long nothing happens before each; 0 for one after the other.
 
     Raises:
         Absent: not installed, or it cannot run a container on this machine.
@@ -65,10 +68,12 @@ def measure(context: Context, runtime: str, count: int, *options: str) -> Figure
         for number in range(context.times(count) + 1):
             name = f"b{os.getpid()}-{number}"
             place = ["--root", str(folder / "state"), *options]
+            time.sleep(rest_s)
             times_ms.append(timed_ms(runtime, *place, "run", "--bundle", str(folder), name))
     finally:
         remove_tree(str(folder))
-    return figure(times_ms, f"p50, {runtime} run of python3 -S")
+    when = f", each after {rest_s:g} s of rest" if rest_s else ""
+    return figure(times_ms, f"p50, {runtime} run of python3 -S{when}")
 
 
 def timed_ms(*command: str) -> float:

@@ -42,7 +42,9 @@ class Benchmark:
     """Other numbers of the same run, with what each must be at most."""
 
 
-PEERS: dict[str, float | None] = dict.fromkeys(("runc_run", "podman_run", "runsc_run", "ray_actor_start"))
+PEERS: dict[str, float | None] = dict.fromkeys(
+    ("runc_run", "runc_rested", "podman_run", "runsc_run", "ray_actor_start")
+)
 """What a cold start is compared with."""
 
 BENCHMARKS = [
@@ -52,6 +54,8 @@ BENCHMARKS = [
     Benchmark("ray_calls"),
     Benchmark("runsc_run"),
     Benchmark("runc_run"),
+    Benchmark("runc_rested"),
+    Benchmark("rested_memory"),
     Benchmark("crun_run"),
     Benchmark("podman_run"),
     Benchmark("ray_actor_start"),
