@@ -8,7 +8,7 @@ import mmap
 import time
 
 from bench.figure import Context, Figure, p50
-from squall.cli.cold_start import IDLE_S
+from squall.cli.cold_start import PAUSE_S
 
 PAGES = 2000
 """As many as the processes of a start touch together, or somewhat more."""
@@ -21,11 +21,11 @@ def run(context: Context) -> Figure:
     _touched_ms(memory)
     rested, in_a_row = [], []
     for _ in range(context.times(10)):
-        time.sleep(IDLE_S)
+        time.sleep(PAUSE_S)
         rested.append(_touched_ms(memory))
         in_a_row.append(_touched_ms(memory))
     memory.close()
-    note = f"p50, {PAGES} pages touched again after {IDLE_S:g} s of rest; {p50(in_a_row):.2f} ms in a row"
+    note = f"p50, {PAGES} pages touched again after {PAUSE_S:g} s of rest; {p50(in_a_row):.2f} ms in a row"
     return Figure(p50(rested), "ms", note, {"in_a_row_ms": p50(in_a_row), "max_ms": max(rested)})
 
 
