@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from squall.agent import containers, record, relay, told_images
+from squall.agent import containers, outfit, record, relay, told_images
 from squall.agent import exec as agent_exec
 from squall.agent.image.block.manifest import ImageManifest
 from squall.agent.image.block.stored import StoredImages
@@ -247,6 +247,25 @@ async def test_an_end_is_told_and_the_rest_given_back_whatever_cannot_be(
         assert f"{started.container_id}: cannot give back its network slot: [Errno 28] no space left" in caplog.text
         assert not world.agent.containers.running()
     assert world.left() == [started.container_id]  # its slot
+
+
+async def test_what_the_runtime_cannot_remove_is_removed_later(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(outfit, "REMOVE_AGAIN_S", (0.01, 0.2))
+    world.machine.remove_failures += [RuntimeFailure("a process waits for a disk")] * 2
+    async with world.running():
+        await world.build()
+        started = await world.start()
+        await world.end(started.container_id)
+
+        # Meanwhile it is told, and has what nobody else may have.
+        assert [one.container_id for one in world.server.exits] == [started.container_id]
+        assert world.left() == [started.container_id, started.container_id, started.container_id]
+        assert "cannot give back what the runtime has: a process waits for a disk" in caplog.text
+        await until(lambda: not world.slots.held)
+        await until(lambda: not world.left())
+        assert not world.machine.remove_failures
 
 
 async def test_ending_asks_first_and_kills_then(world: World) -> None:

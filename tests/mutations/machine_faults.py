@@ -12,6 +12,7 @@ CHECKS = "tests/runtime/test_checks.py::"
 ANY_E2E = "tests/e2e/test_fault_source.py::test_file_without_an_app_says_how_to_make_one"
 DOCTOR = "tests/e2e/test_cli_commands.py::test_doctor_checks_what_is_needed"
 DEV = "tests/main/test_dev.py::"
+AGENT = "tests/agent/test_agent.py::"
 
 MACHINE_FAULTS = (
     Mutation(
@@ -38,6 +39,19 @@ MACHINE_FAULTS = (
             ),
         ),
         {f"{DISK}test_server_does_not_start_on_a_full_disk_and_says_so": "cannot use the data directory"},
+    ),
+    Mutation(
+        "removed-once",
+        "a container whose last process waits for a disk when it is to be removed",
+        "what it has is nobody's until the agent is started again",
+        (
+            Change(
+                "src/squall/agent/outfit.py",
+                "            self._tasks.start(self._give_back_later(outfit, failure))\n",
+                "            return\n",
+            ),
+        ),
+        {f"{AGENT}test_what_the_runtime_cannot_remove_is_removed_later": "async with asyncio.timeout(timeout_s):"},
     ),
     Mutation(
         "not-root",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import itertools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ from squall.agent.spread import make_apart
 from squall.protocol.errors import INVALID, NOT_FOUND, PlatformError
 from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
+from squall.protocol.task_set import TaskSet
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import JoinFailure, RuntimeFailure, SlotUnfit
 from squall.runtime.network.owner import SlotOwner
@@ -42,6 +44,10 @@ from squall.runtime.spec import IdRange, NetworkSlot
 # container, or of whom nobody knows yet what has become. After all else, a template that has ended first of all, nobody
 # is, and what was changed there is heard.
 FAILURES_OF_A_SLOT = (JoinFailure, SlotUnfit, TimeoutError, asyncio.CancelledError)
+
+REMOVE_AGAIN_S = (5.0, 60.0, 600.0)
+"""After removals that failed; then in ever the last of these. Who is in the way, as a process that waits for a disk,
+may have gone."""
 
 _PYTHON = "begin with Image.debian_slim(), or give add_python= to the method that makes its base"
 
@@ -143,6 +149,7 @@ class Outfits:
         self._services = services
         self._open: set[Outfit] = set()
         """Those with a socket."""
+        self._tasks = TaskSet()
         self._leaving: collections.Counter[str] = collections.Counter()
         self._none_leaves = asyncio.Event()
         self._none_leaves.set()
@@ -156,7 +163,9 @@ class Outfits:
         return self._leaving.keys()
 
     async def close(self) -> None:
-        """Close all sockets. Whose they are lives on, and the next agent opens them again."""
+        """Close all sockets. Whose they are lives on, and the next agent opens them again; it also removes what this
+        one has not been able to."""
+        await self._tasks.close()
         for outfit in list(self._open):
             await self._close_socket(outfit)
 
@@ -260,22 +269,36 @@ class Outfits:
     async def give_back(self, outfit: Outfit, failure: BaseException | None = None) -> None:
         """Remove what the runtime has of the container, and take everything back.
 
-        Raises nothing: what cannot be taken back is logged, and the rest is all the same.
+        Raises nothing: what cannot be taken back is logged, and the rest is all the same. What the runtime cannot
+        remove is tried again later, and has until then what it has: nobody else may get it.
 
         Args:
             failure: of the attempt to make something of it.
         """
+        if not await self._counted(outfit, failure):
+            self._tasks.start(self._give_back_later(outfit, failure))
+
+    async def _give_back_later(self, outfit: Outfit, failure: BaseException | None) -> None:
+        for pause_s in itertools.chain(REMOVE_AGAIN_S, itertools.repeat(REMOVE_AGAIN_S[-1])):
+            await asyncio.sleep(pause_s)
+            if await self._counted(outfit, failure):
+                _log.info("%s: is removed after all", outfit.runtime_id)
+                return
+
+    async def _counted(self, outfit: Outfit, failure: BaseException | None) -> bool:
+        """Take it away; it is among those that leave meanwhile."""
         runtime_id = outfit.runtime_id
         self._leaving[runtime_id] += 1
         self._none_leaves.clear()
         try:
-            await self._take_away(outfit, failure)
+            return await self._take_away(outfit, failure)
         finally:
             self._leaving -= collections.Counter((runtime_id,))
             if not self._leaving:
                 self._none_leaves.set()
 
-    async def _take_away(self, outfit: Outfit, failure: BaseException | None) -> None:
+    async def _take_away(self, outfit: Outfit, failure: BaseException | None) -> bool:
+        """False where the runtime has it still."""
         services = self._services
         await self._close_socket(outfit)
         is_removed = False
@@ -283,13 +306,14 @@ class Outfits:
             await services.runtime.remove(outfit.runtime_id)
             is_removed = True
         if not is_removed:
-            # Without this nothing else may be taken away from it; the next agent's sweep tries again.
-            return
+            # Without this nothing else may be taken away from it.
+            return False
         with _logged(outfit, "its network slot"):
             await self._give_back_slot(outfit, failure)
         with _logged(outfit, "its directory"):
             services.grave.bury(outfit.directory)
         await self._give_back_counted(outfit)
+        return True
 
     async def _give_back_slot(self, outfit: Outfit, failure: BaseException | None) -> None:
         network = self._services.network

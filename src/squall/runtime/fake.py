@@ -134,6 +134,8 @@ class FakeMachine:
         """Raised by the next starts, one each, instead of starting."""
         self.kill_failures: list[RuntimeFailure] = []
         """The same of signals."""
+        self.remove_failures: list[RuntimeFailure] = []
+        """The same of removals."""
         self.prepare_failures: list[RuntimeFailure] = []
         self.begin_failures: list[Exception] = []
         """The same of cells, and of those that are to begin: nothing is left of what fails."""
@@ -430,6 +432,8 @@ class FakeRuntime:
 
     async def remove(self, container_id: str) -> None:
         """See `contract.Runtime`."""
+        if self._machine.remove_failures:
+            raise self._machine.remove_failures.pop(0)
         self._forget_prepared(container_id)
         container = self._machine.containers.get(container_id)
         if container is None:
