@@ -69,6 +69,18 @@ def test_oversized_frames_are_refused_on_both_ends() -> None:
         FrameReader().feed(b"\xff\xff\xff\xff", [])
 
 
+@pytest.mark.parametrize("body", [b"[1]", b"7", b"null", b"{", b"\xff", b"[" * 100_000])
+def test_what_is_no_object_is_refused_and_keeps_nothing_open(body: bytes, tmp_path: Path) -> None:
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    frames = encode_frame({"a": 1}, 1) + len(body).to_bytes(4, "big") + body
+
+    with pytest.raises(RuntimeFailure, match="cannot read a frame"):
+        FrameReader().feed(frames, [descriptor])
+
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
 def test_failures_keep_their_kind() -> None:
     failure = failure_from_json(failure_to_json(ContainerMissing("no container ct-1")))
 

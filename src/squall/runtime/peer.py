@@ -85,7 +85,7 @@ class Peer:
             frames = self._reader.feed(data)
         except BlockingIOError:
             return
-        except (OSError, ValueError, RuntimeFailure):
+        except (OSError, RuntimeFailure):
             self.close()
             return
         for message, _ in frames:

@@ -90,17 +90,32 @@ class FrameReader:
         self._buffer += data
         if descriptors or is_cut:
             self._groups.append(list(descriptors))
-        frames = []
-        while len(self._buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(self._buffer)
-            if length > FRAME_BYTES_MAX:
-                raise RuntimeFailure(f"cannot read a frame of {length} bytes: more than {FRAME_BYTES_MAX}")
-            if len(self._buffer) < _LENGTH.size + length:
-                break
-            message = json.loads(self._buffer[_LENGTH.size : _LENGTH.size + length])
-            del self._buffer[: _LENGTH.size + length]
-            frames.append((message, self._take(message.pop("fds", 0))))
+        frames: list[tuple[dict[str, Any], list[int] | None]] = []
+        try:
+            while (message := self._next()) is not None:
+                frames.append((message, self._take(message.pop("fds", 0))))
+        except BaseException:
+            for _, given in frames:
+                _close(given or ())
+            raise
         return frames
+
+    def _next(self) -> dict[str, Any] | None:
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > FRAME_BYTES_MAX:
+            raise RuntimeFailure(f"cannot read a frame of {length} bytes: more than {FRAME_BYTES_MAX}")
+        if len(self._buffer) < _LENGTH.size + length:
+            return None
+        try:
+            message = json.loads(self._buffer[_LENGTH.size : _LENGTH.size + length])
+        except (ValueError, RecursionError) as error:
+            raise RuntimeFailure(f"cannot read a frame of {length} bytes: it is no JSON ({error})") from error
+        if not isinstance(message, dict):
+            raise RuntimeFailure(f"cannot read a frame of {length} bytes: it is no object")
+        del self._buffer[: _LENGTH.size + length]
+        return message
 
     def close(self) -> None:
         """Close descriptors whose frame never came."""
