@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import threading
@@ -46,6 +47,23 @@ def test_what_is_gone_cannot_be_held(tmp_path: Path) -> None:
     assert not hold.add(layer.layer_id)
     assert not hold.add_paths([layer.path])
     hold.release()
+
+
+def test_layer_is_held_on_a_disk_that_has_no_room_for_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def is_full(place: int | str) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    store = LayerStore(tmp_path)
+    layer = make_layer(store)
+    holds = LayerHolds(store)
+    monkeypatch.setattr(os, "utime", is_full)
+    hold = holds.begin("container ct-1")
+
+    assert hold.add(layer.layer_id)
+    assert holds.users(layer.layer_id) == ("container ct-1",)
+    hold.release()
+    monkeypatch.undo()
+    assert store.remove(layer.layer_id)
 
 
 def test_layer_removed_between_opening_and_locking_it_is_not_held(

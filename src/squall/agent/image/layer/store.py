@@ -280,7 +280,9 @@ class LayerStore:
         if not try_lock(descriptor, fcntl.LOCK_SH) or not is_at(descriptor, manifest):
             os.close(descriptor)
             return None
-        os.utime(descriptor)
+        with contextlib.suppress(OSError):
+            # As in `LayerHolds.release`: it is held all the same.
+            os.utime(descriptor)
         return descriptor
 
     def remove(self, layer_id: str, used_before: float | None = None) -> bool:
