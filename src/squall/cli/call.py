@@ -8,9 +8,11 @@ import click
 
 from squall.cli import tables
 from squall.cli.environment import environment_option
+from squall.cli.function_name import find_name
 from squall.cli.log import moment_of
 from squall.cli.server_calls import ask, is_list_empty, require_server
 from squall.cli.timeline import shown
+from squall.exception import NotFoundError
 from squall.protocol.flight import INPUTS_SHOWN_MAX, CallFlight, CallList, CallListing, CallShow
 from squall.protocol.records import to_wire
 from squall.sdk._environment import environment_of
@@ -24,7 +26,9 @@ def call_group() -> None:
 @call_group.command("list", epilog="Example: squall call list --app hello --failed")
 @environment_option
 @click.option("--app", default="", metavar="APP", help="Only this app's, by name or id; a name means all its runs.")
-@click.option("--function", default="", metavar="FN", help="Only of this function: app/function, or its id.")
+@click.option(
+    "--function", default="", metavar="FN", help="Only of this function: app/function, app.function, or its id."
+)
 @click.option("--failed", "is_failed", is_flag=True, help="Only those of which an input failed.")
 @click.option("--since", default="", help="From then on: 2h, 1d, or a date and time.")
 @click.option("--until", default="", help="Up to then: 2h, 1d, or a date and time.")
@@ -34,12 +38,12 @@ def call_group() -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_calls(app: str, function: str, is_failed: bool, since: str, until: str, limit: int, is_json: bool) -> None:
     """List calls, newest first: the last ones, and those that are kept."""
-    named_app, slash, name = function.partition("/")
-    if slash and app and app != named_app:
+    named_app, name = _named(function, is_app_known=bool(app))
+    if named_app and app and app != named_app:
         raise click.UsageError(f"--app {app} and --function {function} name different apps")
     wanted = CallList(
-        app=app or (named_app if slash else ""),
-        function=name if slash else function,
+        app=app or named_app,
+        function=name,
         is_failed=is_failed,
         since=moment_of(since),
         until=moment_of(until),
@@ -48,6 +52,21 @@ def list_calls(app: str, function: str, is_failed: bool, since: str, until: str,
         environment=environment_of(None),
     )
     show_calls(CallListing(()) if is_list_empty() else ask("CallList", wanted, CallListing), is_json=is_json)
+
+
+def _named(function: str, *, is_app_known: bool) -> tuple[str, str]:
+    """The app that a function is named with, if it is, and the function."""
+    app, slash, name = function.partition("/")
+    if slash:
+        return app, name
+    if is_app_known or "." not in function:
+        return "", function
+    try:
+        return find_name(function)
+    except NotFoundError:
+        # Those of apps that have ended are remembered, too.
+        app, _, name = function.partition(".")
+        return app, name
 
 
 def show_calls(listing: CallListing, *, is_json: bool) -> None:
