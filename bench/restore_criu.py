@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -58,7 +59,8 @@ def _kill(data_dir: Path) -> None:
     """End server, agent and spawner as a power loss does."""
     pids = [json.loads((data_dir / "server.json").read_text())["pid"], *_spawners(data_dir)]
     for pid in pids:
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # what launches a spawner looks like one, and ends at once
+            os.kill(pid, signal.SIGKILL)
     until = time.monotonic() + GONE_S
     while any(os.path.exists(f"/proc/{pid}") for pid in pids):
         if time.monotonic() > until:

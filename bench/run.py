@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -131,6 +132,9 @@ class Session:
             outcome = absent
         except subprocess.TimeoutExpired as expired:
             outcome = Absent(f"not done after {expired.timeout:.0f} s")
+        except Exception as error:  # noqa: BLE001  a mistake in one benchmark is not to cost the figures of all others
+            traceback.print_exc()
+            outcome = Absent(f"{type(error).__name__}: {error}")
         self._measured[name] = (time.monotonic(), outcome)
         return outcome
 
@@ -222,6 +226,14 @@ def data_directory(kept: str | None) -> Iterator[Path]:
             remove_tree(str(path))
 
 
+def keep(line: str) -> None:
+    """Put a figure where the others are, as soon as it is known: a run takes long, and may be ended."""
+    results = ROOT / "bench" / "results"
+    results.mkdir(exist_ok=True)
+    with (results / "figures.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+
+
 def main() -> int:
     """Measure what was asked for; 1 when a figure misses what it must reach."""
     names = [benchmark.name for benchmark in BENCHMARKS]
@@ -236,24 +248,21 @@ def main() -> int:
     if unknown := set(chosen.names) - set(names):
         parser.error(f"no such benchmark: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
 
+    wanted = [benchmark for benchmark in BENCHMARKS if not chosen.names or benchmark.name in chosen.names]
+    rows, json_lines = [], []
     with data_directory(chosen.data_dir) as data_dir:
         session = Session(Context(data_dir=data_dir, is_quick=chosen.quick))
-        rows = [
-            session.row(benchmark) for benchmark in BENCHMARKS if not chosen.names or benchmark.name in chosen.names
-        ]
+        for benchmark in wanted:
+            rows.append(session.row(benchmark))
+            json_lines.append(json.dumps({**rows[-1], **machine(), "is_quick": chosen.quick}))
+            keep(json_lines[-1])
 
     picture = chart.draw(session.figures())
     if chosen.plot is not None and picture:
         chosen.plot.write_text(picture)
     print(table(rows))
     print()
-    facts = {**machine(), "is_quick": chosen.quick}
-    json_lines = [json.dumps({**row, **facts}) for row in rows]
     print("\n".join(json_lines))
-    results = ROOT / "bench" / "results"
-    results.mkdir(exist_ok=True)
-    with (results / "figures.jsonl").open("a") as file:
-        file.write("\n".join(json_lines) + "\n")
     return int(any(row.get("is_reached") is False for row in rows))
 
 

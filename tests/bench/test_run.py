@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import cast
 
 import pytest
 
 from bench import figure
 from bench.figure import Absent, Context, Figure
-from bench.run import BENCHMARKS, Benchmark, judge, table
+from bench.run import BENCHMARKS, Benchmark, Session, judge, table
 from tests.tree import ROOT
 
 ECHO = Figure(1.0, "ms")
@@ -55,6 +58,21 @@ def test_figure_that_cannot_be_measured_is_missed_and_a_peer_is_not() -> None:
     assert ours["is_reached"] is False
     assert peer["is_reached"] is None
     assert "MISS  it broke" in table([ours, peer])
+
+
+def test_benchmark_that_fails_costs_no_other_its_figure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: Context) -> Figure:
+        raise ProcessLookupError(3, "No such process")
+
+    monkeypatch.setitem(sys.modules, "bench.broken", cast(ModuleType, SimpleNamespace(run=run)))
+    session = Session(Context(data_dir=tmp_path))
+
+    row = session.row(Benchmark("broken", limit=10))
+
+    assert (row["is_reached"], row["absent"]) == (False, "ProcessLookupError: [Errno 3] No such process")
+    assert "in run" in capsys.readouterr().err
 
 
 def test_every_benchmark_has_its_module_and_known_references() -> None:
