@@ -142,21 +142,6 @@ IMAGE_TEMPLATE_FAULTS = (
         {f"{MEMORY}test_whose_clones_run_is_counted_and_stays_for_it_would_free_nothing": "[other, saved]"},
     ),
     Mutation(
-        "ahead-of-held-kept",
-        "a node that is short of memory, with clones that wait beside such as run",
-        "a template is dropped, and what waits has its memory",
-        (
-            Change(
-                f"{TEMPLATE}templates.py", "in ahead_of_held(self._roster.live.values(), wanted_bytes, kept)", "in ()"
-            ),
-        ),
-        {
-            f"{TEMPLATES}test_what_is_ready_for_a_template_whose_clones_run_makes_room_before_one_is_dropped": (
-                "assert agent.templates.free(1) == ()"
-            )
-        },
-    ),
-    Mutation(
         "held-uncounted",
         "memory that clones share with their template",
         "what clones share with a template that was dropped is counted nowhere",

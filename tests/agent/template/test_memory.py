@@ -4,15 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from squall.agent.template.memory import (
-    TEMPLATES_MAX,
-    ahead_of_held,
-    budget_bytes,
-    freeing,
-    surplus,
-    total_bytes,
-    unshared_bytes,
-)
+from squall.agent.template.memory import TEMPLATES_MAX, budget_bytes, freeing, surplus, total_bytes, unshared_bytes
 from squall.protocol.function import GVISOR
 from squall.protocol.records import replace
 from squall.protocol.template import DROPPED, MAKING, UNFIT
@@ -56,18 +48,6 @@ def test_whose_clones_run_is_counted_and_stays_for_it_would_free_nothing() -> No
     assert (held.told().memory_mib, held.told().shared_mib) == (10, 10)
     held.clones.clear()
     assert total_bytes([held]) == held.told().memory_mib == held.told().shared_mib == 0
-
-
-def test_what_is_ready_for_those_whose_clones_run_can_be_given_back() -> None:
-    templates = [make_template(number, used_at=number) for number in range(4)]
-    for number, template in enumerate(templates[:3]):
-        template.clones = {f"ru-{number}"} if number else set()
-        reserve_of(template).put(make_cell(number))
-
-    assert ahead_of_held(templates, 1) == [templates[1]]
-    assert ahead_of_held(templates, 9 * MIB) == [templates[1], templates[2]]
-    assert ahead_of_held(templates, 9 * MIB, kept=templates[1]) == [templates[2]]
-    assert ahead_of_held(templates, 0) == []
 
 
 def test_what_is_made_ahead_counts_and_a_process_that_is_gone_does_not() -> None:

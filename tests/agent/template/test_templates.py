@@ -399,24 +399,6 @@ async def test_templates_make_room_for_what_a_container_reserves(world: World) -
         ]
 
 
-async def test_what_is_ready_for_a_template_whose_clones_run_makes_room_before_one_is_dropped(world: World) -> None:
-    async with node(world) as agent:
-        idle, _ = await snapshot(world)
-        await world.end(idle)
-        await snapshot(world, function_id="fu-00000002")
-        live = agent.templates._roster.live
-        (held,) = [one for one in live.values() if one.clones]
-        await until(lambda: not agent.templates._pools.wanted(list(live.values())) and held.ahead_bytes > 0)
-
-        assert agent.templates.free(1) == ()
-
-        assert (held.ahead, held.ahead_bytes, len(live)) == ({}, 0, 2)
-        # It is not made again at once, and what is left gives way.
-        assert agent.templates._pools.wanted([held]) == []
-        assert len(agent.templates.free(1)) == 1
-        assert list(live.values()) == [held]
-
-
 async def test_memory_of_templates_is_reported(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools, "UPKEEP_S", 0.02)
     async with node(world, report_period_s=0.02):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from operator import attrgetter
+from collections.abc import Iterable
 
 from squall.agent.config import AgentConfig
 from squall.agent.template.template import Template
@@ -48,19 +47,7 @@ def freeing(templates: Iterable[Template], wanted_bytes: int, kept: Template | N
     return _used_longest_ago(free, wanted_bytes, 0)
 
 
-def ahead_of_held(templates: Iterable[Template], wanted_bytes: int, kept: Template | None = None) -> list[Template]:
-    """Of which to give back what is ready, so that about so much more is free: of those whose clones run that is all
-    that can be."""
-    held = [template for template in templates if template.is_held and template is not kept]
-    return _used_longest_ago((one for one in held if one.ahead_bytes), wanted_bytes, 0, attrgetter("ahead_bytes"))
-
-
-def _used_longest_ago(
-    templates: Iterable[Template],
-    wanted_bytes: int,
-    wanted_count: int,
-    bytes_of: Callable[[Template], int] = attrgetter("total_bytes"),
-) -> list[Template]:
+def _used_longest_ago(templates: Iterable[Template], wanted_bytes: int, wanted_count: int) -> list[Template]:
     """The first of these that are so much and so many.
 
     None is being made: somebody waits for that one, and nobody knows yet what it will occupy.
@@ -70,6 +57,6 @@ def _used_longest_ago(
         if wanted_bytes <= 0 and wanted_count <= 0:
             break
         doomed.append(template)
-        wanted_bytes -= bytes_of(template)
+        wanted_bytes -= template.total_bytes
         wanted_count -= 1
     return doomed

@@ -34,7 +34,7 @@ from squall.agent.template.faults import Ending, Faults
 from squall.agent.template.key import TemplateKeys, of_image
 from squall.agent.template.loads import Loads
 from squall.agent.template.making import Making
-from squall.agent.template.memory import ahead_of_held, budget_bytes
+from squall.agent.template.memory import budget_bytes
 from squall.agent.template.order import OrderedTimes
 from squall.agent.template.pools import Pools
 from squall.agent.template.record import write_template_record
@@ -274,19 +274,11 @@ class Templates:
         free_bytes = max(0, self._config.memory_mib - claimed_mib - wanted_mib) * _MIB
         surplus_bytes = self.memory_bytes() - free_bytes
         if wanted_mib and surplus_bytes > 0:
-            self._free(surplus_bytes, kept, "the node's memory was needed for a container")
+            self._roster.free(surplus_bytes, kept, "the node's memory was needed for a container")
 
     def free(self, wanted_mib: int) -> tuple[str, ...]:
         """Drop templates, as the server wants to have so much memory of the node free; returns which."""
-        return self._free(max(1, wanted_mib) * _MIB, None, "its node was short of memory")
-
-    def _free(self, wanted_bytes: int, kept: Template | None, cause: str) -> tuple[str, ...]:
-        """What is ready for templates whose clones run goes first: it is made again in a moment, and no template is."""
-        for template in ahead_of_held(self._roster.live.values(), wanted_bytes, kept):
-            wanted_bytes -= template.ahead_bytes
-            self._pools.rest(template)
-            self._discard(template.empty())
-        return self._roster.free(wanted_bytes, kept, cause)
+        return self._roster.free(max(1, wanted_mib) * _MIB, None, "its node was short of memory")
 
     def _note_start(self, template: Template, request: ContainerStart) -> Reserve:
         """A container of the function is started: there will be more. What was ready for the function as it was before
