@@ -9,6 +9,7 @@ from squall.cli.start_chart import Series, svg
 
 PEERS = {
     "runc_run": "runc run",
+    "runc_rested": "runc run, after a rest",
     "runsc_run": "runsc run",
     "podman_run": "podman run",
     "ray_actor_start": "Ray actor",

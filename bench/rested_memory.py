@@ -1,5 +1,6 @@
 """How fast this machine's memory is after a rest: what to read the cold starts by. On some virtual machines a page that
-was not touched for a second has to be found again by the hypervisor, in a time that no process on them sees as a fault.
+was not touched for some tenths of a second has to be found again by the hypervisor: no process on them sees a fault,
+and all are slow.
 """
 
 from __future__ import annotations

@@ -109,6 +109,10 @@ BENCHMARKS = [
 ]
 
 
+class Broken(Absent):
+    """A mistake in a benchmark: it is missed, whatever it must reach, and so is what is compared with it."""
+
+
 class Session:
     """The figures of one run, each reference as fresh as its use needs it."""
 
@@ -134,7 +138,7 @@ class Session:
             outcome = Absent(f"not done after {expired.timeout:.0f} s")
         except Exception as error:  # noqa: BLE001  a mistake in one benchmark is not to cost the figures of all others
             traceback.print_exc()
-            outcome = Absent(f"{type(error).__name__}: {error}")
+            outcome = Broken(f"{type(error).__name__}: {error}")
         self._measured[name] = (time.monotonic(), outcome)
         return outcome
 
@@ -152,7 +156,7 @@ def judge(
     benchmark: Benchmark, outcome: Figure | Absent, references: Mapping[str, Figure | Absent]
 ) -> dict[str, object]:
     """One row: a figure of ours that could not be measured has not been reached; a reference may be absent."""
-    has_demand = benchmark.limit is not None or bool(benchmark.ratios)
+    has_demand = benchmark.limit is not None or bool(benchmark.ratios) or isinstance(outcome, Broken)
     if isinstance(outcome, Absent):
         return {"name": benchmark.name, "absent": str(outcome), "is_reached": False if has_demand else None}
     ratios = {
@@ -164,6 +168,7 @@ def judge(
     judged = [(value, demand) for value, demand in demands if value is not None and demand is not None]
     is_reached = all(value >= demand if outcome.is_rate else value <= demand for value, demand in judged)
     is_reached = is_reached and all(outcome.also[name] <= demand for name, demand in benchmark.also.items())
+    is_broken = any(isinstance(references[name], Broken) for name, demand in benchmark.ratios.items() if demand)
     return {
         "name": benchmark.name,
         "value": round(outcome.value, 4),
@@ -171,7 +176,7 @@ def judge(
         "limit": benchmark.limit,
         "ratios": ratios,
         "ratio_limits": {name: demand for name, demand in benchmark.ratios.items() if demand is not None},
-        "is_reached": is_reached if judged else None,
+        "is_reached": False if is_broken else is_reached if judged else None,
         "also": {name: round(value, 4) for name, value in outcome.also.items()},
         "also_limits": dict(benchmark.also),
         "note": outcome.note,
@@ -229,7 +234,7 @@ def data_directory(kept: str | None) -> Iterator[Path]:
 def keep(line: str) -> None:
     """Put a figure where the others are, as soon as it is known: a run takes long, and may be ended."""
     results = ROOT / "bench" / "results"
-    results.mkdir(exist_ok=True)
+    results.mkdir(parents=True, exist_ok=True)
     with (results / "figures.jsonl").open("a") as file:
         file.write(f"{line}\n")
 

@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from bench import figure
+from bench import figure, run
 from bench.figure import Absent, Context, Figure
 from bench.run import BENCHMARKS, Benchmark, Session, judge, table
 from tests.tree import ROOT
@@ -63,16 +63,28 @@ def test_figure_that_cannot_be_measured_is_missed_and_a_peer_is_not() -> None:
 def test_benchmark_that_fails_costs_no_other_its_figure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(_: Context) -> Figure:
+    def fail(_: Context) -> Figure:
         raise ProcessLookupError(3, "No such process")
 
-    monkeypatch.setitem(sys.modules, "bench.broken", cast(ModuleType, SimpleNamespace(run=run)))
+    monkeypatch.setitem(sys.modules, "bench.broken", cast(ModuleType, SimpleNamespace(run=fail)))
     session = Session(Context(data_dir=tmp_path))
 
-    row = session.row(Benchmark("broken", limit=10))
+    row = session.row(Benchmark("broken"))
 
     assert (row["is_reached"], row["absent"]) == (False, "ProcessLookupError: [Errno 3] No such process")
-    assert "in run" in capsys.readouterr().err
+    assert "in fail" in capsys.readouterr().err
+    compared = {"broken": session.measure("broken")}
+    assert judge(Benchmark("ours", ratios={"broken": 2.0}), ECHO, compared)["is_reached"] is False
+    assert judge(Benchmark("ours", ratios={"broken": None}), ECHO, compared)["is_reached"] is None
+
+
+def test_each_figure_is_kept_beside_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+
+    run.keep("first")
+    run.keep("second")
+
+    assert (tmp_path / "bench" / "results" / "figures.jsonl").read_text() == "first\nsecond\n"
 
 
 def test_every_benchmark_has_its_module_and_known_references() -> None:
