@@ -252,21 +252,29 @@ async def test_an_end_is_told_and_the_rest_given_back_whatever_cannot_be(
 async def test_what_the_runtime_cannot_remove_is_removed_later(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(outfit, "REMOVE_AGAIN_S", (0.01, 0.2))
-    world.machine.remove_failures += [RuntimeFailure("a process waits for a disk")] * 2
-    async with world.running():
+    monkeypatch.setattr(outfit, "REMOVE_AGAIN_S", (0.01,))
+    async with world.running() as agent:
         await world.build()
         started = await world.start()
-        await world.end(started.container_id)
+        container_id, owner = started.container_id, f"{started.app_id}/{started.function_id}"
+        world.machine.remove_failures += [RuntimeFailure("a process waits for a disk")] * 1_000
+        await world.end(container_id)
 
-        # Meanwhile it is told, and has what nobody else may have.
-        assert [one.container_id for one in world.server.exits] == [started.container_id]
-        assert world.left() == [started.container_id, started.container_id, started.container_id]
+        # Meanwhile its end is told, and it has what nobody else may have.
+        assert [one.container_id for one in world.server.exits] == [container_id]
+        assert world.left() == [container_id] * 3
+        assert agent.containers._services.ranges._owned[owner].users == 1
         assert "cannot give back what the runtime has: a process waits for a disk" in caplog.text
+    # So it has when another agent comes, which cannot remove it either.
+    async with world.running() as agent:
+        assert world.left() == [container_id] * 3
+        assert agent.containers._services.ranges._owned[owner].users == 1
+
+        world.machine.remove_failures.clear()
         with contextlib.suppress(TimeoutError):
             await until(lambda: not world.left())
         assert not world.left()
-        assert not world.machine.remove_failures
+        assert agent.containers._services.ranges._owned[owner].users == 0
 
 
 async def test_ending_asks_first_and_kills_then(world: World) -> None:

@@ -47,8 +47,8 @@ MACHINE_FAULTS = (
         (
             Change(
                 "src/squall/agent/outfit.py",
-                "            self._tasks.start(self._give_back_later(outfit, failure))\n",
-                "            return\n",
+                "        self._tasks.start(self._give_back_later(outfit, failure))\n",
+                "",
             ),
         ),
         {f"{AGENT}test_what_the_runtime_cannot_remove_is_removed_later": "assert not world.left()"},

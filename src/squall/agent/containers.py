@@ -25,7 +25,7 @@ from squall.agent.exec import Inside
 from squall.agent.labels import BUILD_KIND, FUNCTION_KIND, KIND_LABEL
 from squall.agent.launch import record_of
 from squall.agent.outfit import Outfit, Outfits, Services
-from squall.agent.record import ContainerRecord, await_record
+from squall.agent.record import ContainerRecord, await_record, read_record
 from squall.agent.relay import token_hash
 from squall.agent.spread import spread_apart
 from squall.agent.start_errors import as_platform_error
@@ -187,17 +187,20 @@ class Containers:
                     others.add(status.container_id)
         for path in self._config.containers_dir.iterdir():
             if path.name not in self._by_runtime_id and path.name not in others:
-                if await self._is_removed(path.name):
-                    services.grave.bury(path)
-                else:
+                if not await self._is_removed(path.name):
                     others.add(path.name)
+                elif path.exists():
+                    services.grave.bury(path)
         await services.network.sweep((*self._by_runtime_id, *others))
 
     async def _is_removed(self, runtime_id: str) -> bool:
-        """Remove what an earlier agent has left; one that stays is no reason not to begin."""
+        """Remove what an earlier agent has left; one that stays is no reason not to begin, and is tried again."""
+        directory = self._config.containers_dir / runtime_id
         try:
+            if (record := read_record(directory)) is not None:
+                return await self._outfits.give_back(Outfit(record, directory))
             await self._services.runtime.remove(runtime_id)
-        except RuntimeFailure as error:
+        except (RuntimeFailure, OSError) as error:
             _log.error("%s: cannot be removed: %s; the next agent tries again", runtime_id, error)
             return False
         return True

@@ -266,8 +266,8 @@ class Outfits:
         await self._close_socket(outfit)
         await self._give_back_counted(outfit)
 
-    async def give_back(self, outfit: Outfit, failure: BaseException | None = None) -> None:
-        """Remove what the runtime has of the container, and take everything back.
+    async def give_back(self, outfit: Outfit, failure: BaseException | None = None) -> bool:
+        """Remove what the runtime has of the container, and take everything back; whether that is gone now.
 
         Raises nothing: what cannot be taken back is logged, and the rest is all the same. What the runtime cannot
         remove is tried again later, and has until then what it has: nobody else may get it.
@@ -275,18 +275,28 @@ class Outfits:
         Args:
             failure: of the attempt to make something of it.
         """
-        if not await self._counted(outfit, failure):
-            self._tasks.start(self._give_back_later(outfit, failure))
+        if await self._is_taken_away(outfit, failure):
+            return True
+        self._keep_ids(outfit)
+        self._tasks.start(self._give_back_later(outfit, failure))
+        return False
 
     async def _give_back_later(self, outfit: Outfit, failure: BaseException | None) -> None:
         for pause_s in itertools.chain(REMOVE_AGAIN_S, itertools.repeat(REMOVE_AGAIN_S[-1])):
             await asyncio.sleep(pause_s)
-            if await self._counted(outfit, failure):
+            if await self._is_taken_away(outfit, failure):
                 _log.info("%s: is removed after all", outfit.runtime_id)
                 return
 
-    async def _counted(self, outfit: Outfit, failure: BaseException | None) -> bool:
-        """Take it away; it is among those that leave meanwhile."""
+    def _keep_ids(self, outfit: Outfit) -> None:
+        """Also of what an earlier agent had: whose process may be left has the ids of its function."""
+        if not outfit.has_range:
+            with _logged(outfit, "its id range later"):
+                self._services.ranges.acquire(outfit.owner)
+                outfit.has_range = True
+
+    async def _is_taken_away(self, outfit: Outfit, failure: BaseException | None) -> bool:
+        """Try it; it is among those that leave meanwhile."""
         runtime_id = outfit.runtime_id
         self._leaving[runtime_id] += 1
         self._none_leaves.clear()

@@ -520,8 +520,8 @@ async def test_one_that_was_being_checked_when_the_agent_was_killed_does_not_tak
     assert not world.left()
 
 
-async def _nothing(outfit: Outfit, failure: BaseException | None = None) -> None:
-    pass
+async def _nothing(outfit: Outfit, failure: BaseException | None = None) -> bool:
+    return False
 
 
 async def test_what_is_taken_off_the_disk_while_it_comes_back_has_not_failed(world: World) -> None:

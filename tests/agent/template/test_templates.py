@@ -207,8 +207,8 @@ async def test_what_was_about_to_begin_when_the_agent_was_killed_never_was(world
     assert not world.left()
 
 
-async def _nothing(outfit: Outfit, failure: BaseException | None = None) -> None:
-    pass
+async def _nothing(outfit: Outfit, failure: BaseException | None = None) -> bool:
+    return False
 
 
 async def test_a_template_that_was_being_made_is_waited_for_by_the_next_agent(world: World) -> None:
