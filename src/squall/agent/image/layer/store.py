@@ -249,7 +249,7 @@ class LayerStore:
 
     def mark_used(self, layer_id: str) -> None:
         """Note that a container or a build has just used a layer."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is gone, or the disk has no room for the time
             os.utime(self._manifest(layer_id))
 
     def used_at(self, layer_id: str) -> float:
@@ -269,7 +269,7 @@ class LayerStore:
     def open_used(self, layer_id: str) -> int | None:
         """A descriptor that keeps the layer from being removed for as long as it is open; None when it is not there.
 
-        The layer counts as used now.
+        The layer counts as used now, if the disk has room for the time.
         """
         manifest = f"{self._root}/{_checked(_LAYER_ID, layer_id)}/manifest.json"
         try:
@@ -281,7 +281,6 @@ class LayerStore:
             os.close(descriptor)
             return None
         with contextlib.suppress(OSError):
-            # As in `LayerHolds.release`: it is held all the same.
             os.utime(descriptor)
         return descriptor
 
