@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from squall.cli import bench, main
 from squall.cli.cold_start import ColdStart, Subject
 from squall.protocol.function import BY_FILE, Definition, FunctionSpec
-from squall.protocol.node import PATH_FORK, PATH_PLAIN
+from squall.protocol.node import PATH_FORK, PATH_PARKED, PATH_PLAIN, PATH_RESTORE
 from squall.protocol.template import TemplateInfo
 from squall.sdk import _output
 
@@ -24,7 +24,7 @@ SPEC = FunctionSpec("fu-1", "ap-1", "hello", Definition(BY_FILE, "greeter", "hel
 class Node:
     """Starts as it is told, and keeps what was asked of it."""
 
-    def __init__(self, starts: list[ColdStart | BaseException]) -> None:
+    def __init__(self, starts: Sequence[ColdStart | BaseException]) -> None:
         self.starts: Iterator[ColdStart | BaseException] = iter(starts)
         self.given: tuple[Any, ...] = ()
         self.is_left = False
@@ -119,7 +119,20 @@ def test_a_start_by_another_path_fails_with_its_cause_after_the_report(command: 
 
     assert ended.exit_code == 1
     assert "2 cold starts" in ended.stdout
-    assert "1 of 2 starts took the path plain, not fork: module watch started a thread" in ended.stderr
+    said = "of 2 starts 1 took the path plain, as module watch started a thread; asked for was fork"
+    assert said in ended.stderr
+
+
+def test_several_paths_may_do_and_each_other_one_has_its_own_cause(command: Any) -> None:
+    starts = [start(900), start(10, PATH_FORK), start(4, PATH_PARKED), start(40, PATH_PLAIN, "it is"), start(5)]
+    paths = ("--path", PATH_FORK, "--path", PATH_PARKED)
+
+    assert command(Node(starts[:3]), "-n", "2", *paths).exit_code == 0
+    other = command(Node([*starts, start(9, PATH_RESTORE)]), "-n", "5", *paths)
+
+    assert other.exit_code == 1
+    assert "of 5 starts 2 took the path plain, as it is; 1 took the path restore; asked for" in other.stderr
+    assert other.stderr.strip().endswith("asked for was fork or parked")
 
 
 def test_a_function_that_fails_at_first_is_told_how_it_is_given_arguments(command: Any) -> None:

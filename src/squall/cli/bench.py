@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,18 @@ def bench_group() -> None:
 @click.option(
     "--parameters", "parameters_text", metavar="JSON", default="{}", help="Of a class: what makes its object."
 )
-@click.option("--path", type=click.Choice(PATHS), default=None, help="Fail if a start takes another path.")
+@click.option(
+    "--path", "paths", type=click.Choice(PATHS), multiple=True,
+    help="Fail if a start takes another path; may be repeated: a parked clone is a fork made ahead.",
+)  # fmt: skip
 @click.option("--svg", "svg_path", type=click.Path(path_type=Path, dir_okay=False), help="Draw the distribution there.")
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
-@click.argument("function", metavar="APP.FUNCTION")
+@click.argument("function", metavar="APP.FUNCTION|APP.CLASS.METHOD")
 def start(
     count: int,
     args_text: str,
     parameters_text: str,
-    path: str | None,
+    paths: tuple[str, ...],
     svg_path: Path | None,
     is_json: bool,
     function: str,
@@ -102,10 +106,20 @@ def start(
         title = f"{name}: {count} cold starts"
         series = start_chart.Series(", ".join(sorted({one.path for one in starts})), tuple(s.total_ms for s in starts))
         _write(svg_path, start_chart.svg(title, "from the call to its result; p50 · p99", [series]))
-    others = [one for one in starts if path not in (None, one.path)]
+    others = [one for one in starts if paths and one.path not in paths]
     if others:
-        why = next((f": {one.cause}" for one in others if one.cause), "")
-        raise click.ClickException(f"{len(others)} of {count} starts took the path {others[0].path}, not {path}{why}")
+        raise click.ClickException(f"of {count} starts {_told(others)}; asked for was {' or '.join(paths)}")
+
+
+def _told(others: Sequence[ColdStart]) -> str:
+    """How many took which path, each with the first cause there is."""
+    causes: dict[str, str] = {}
+    for one in others:
+        causes[one.path] = causes.get(one.path) or one.cause
+    counts = Counter(one.path for one in others)
+    return "; ".join(
+        f"{counts[path]} took the path {path}{f', as {cause}' if cause else ''}" for path, cause in causes.items()
+    )
 
 
 def _write(path: Path, text: str) -> None:
