@@ -68,13 +68,20 @@ def test_list_finds_failed_calls_by_app_and_function(
 ) -> None:
     names = {one["function"] for one in listed(session_installation, "--failed")}
     assert {"charge", "checkout"} <= names
-    for options in (("flights/charge",), ("flights.charge",), ("charge", "--app", "flights")):
+    for options in (
+        ("flights/charge",),
+        ("flights.charge",),
+        ("charge", "--app", "flights"),
+        ("flights.charge", "--app", "flights"),
+    ):
         found = listed(session_installation, "--function", *options)
         assert {one["function"] for one in found} == {"charge"}, options
         assert failed["charge"] in {one["call_id"] for one in found}, options
     wrong = session_installation.command("call", "list", "--app", "no-such-app")
     assert wrong.code == 1
     assert "no app is called 'no-such-app'" in wrong.err
+    other = session_installation.command("call", "list", "--function", "no-such-app.charge")
+    assert (other.code, "no-such-app" in other.err) == (1, True), other
 
 
 @pytest.mark.timeout(240)

@@ -12,7 +12,6 @@ from squall.cli.function_name import find_name
 from squall.cli.log import moment_of
 from squall.cli.server_calls import ask, is_list_empty, require_server
 from squall.cli.timeline import shown
-from squall.exception import NotFoundError
 from squall.protocol.flight import INPUTS_SHOWN_MAX, CallFlight, CallList, CallListing, CallShow
 from squall.protocol.records import to_wire
 from squall.sdk._environment import environment_of
@@ -38,7 +37,11 @@ def call_group() -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_calls(app: str, function: str, is_failed: bool, since: str, until: str, limit: int, is_json: bool) -> None:
     """List calls, newest first: the last ones, and those that are kept."""
-    named_app, name = _named(function, is_app_known=bool(app))
+    if is_list_empty():
+        # As a server is started for what it is asked for, also for the name of a function.
+        show_calls(CallListing(()), is_json=is_json)
+        return
+    named_app, name = _named(function, app)
     if named_app and app and app != named_app:
         raise click.UsageError(f"--app {app} and --function {function} name different apps")
     wanted = CallList(
@@ -51,22 +54,17 @@ def list_calls(app: str, function: str, is_failed: bool, since: str, until: str,
         has_variants=True,
         environment=environment_of(None),
     )
-    show_calls(CallListing(()) if is_list_empty() else ask("CallList", wanted, CallListing), is_json=is_json)
+    show_calls(ask("CallList", wanted, CallListing), is_json=is_json)
 
 
-def _named(function: str, *, is_app_known: bool) -> tuple[str, str]:
+def _named(function: str, app: str) -> tuple[str, str]:
     """The app that a function is named with, if it is, and the function."""
-    app, slash, name = function.partition("/")
+    named_app, slash, name = function.partition("/")
     if slash:
-        return app, name
-    if is_app_known or "." not in function:
-        return "", function
-    try:
-        return find_name(function)
-    except NotFoundError:
-        # Those of apps that have ended are remembered, too.
-        app, _, name = function.partition(".")
-        return app, name
+        return named_app, name
+    if app:
+        return "", function.removeprefix(f"{app}.")
+    return find_name(function) if "." in function else ("", function)
 
 
 def show_calls(listing: CallListing, *, is_json: bool) -> None:
