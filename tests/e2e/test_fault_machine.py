@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,10 @@ def test_without_root_and_server_the_command_says_how_to_get_one(tmp_path: Path)
 
     assert ended.code == 1, ended
     assert f"Error: no Squall server answers at {tmp_path}/data/server.sock, and starting one needs root" in ended.err
-    assert "`sudo squall run " in ended.err, ended
+    # By its path, as sudo looks in places of its own.
+    program = Path(sys.executable).parent / "squall"
+    assert f"`sudo {program} run " in ended.err, ended
+    assert f"`sudo {program} server start`" in ended.err, ended
     assert "Traceback" not in ended.err, ended
     assert ended.wall_s < 10, ended
     assert started.code == 1, started

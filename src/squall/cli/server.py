@@ -25,7 +25,7 @@ def server_group() -> None:
     """The server of this machine: `squall run` starts it when it is needed."""
 
 
-@server_group.command("start", epilog="Example: sudo env SQUALL_MEMORY_MIB=8192 squall server start")
+@server_group.command("start", epilog="Example: sudo env SQUALL_MEMORY_MIB=8192 .venv/bin/squall server start")
 def start() -> None:
     """Start the server in the background."""
     sys.exit(_control("start"))

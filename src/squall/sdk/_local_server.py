@@ -64,8 +64,8 @@ def start(data_dir: str) -> None:
     if os.geteuid() != 0:
         raise ConnectionError(
             f"no Squall server answers at {data_dir}/server.sock, and starting one needs root: run "
-            f"`sudo {_command()}`, start it once by `sudo squall server start`, or set SQUALL_SERVER_URL to a server "
-            "elsewhere"
+            f"`sudo {_command()}`, start it once by `sudo {_program()} server start`, or set SQUALL_SERVER_URL to a "
+            "server elsewhere"
         )
     argv = [sys.executable, "-m", "squall.main.dev", "start", "--data-dir", data_dir]
     try:
@@ -91,4 +91,13 @@ def _env() -> dict[str, str]:
 
 
 def _command() -> str:
-    return " ".join([os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]])[:200]
+    """What was typed, so that `sudo` finds it: that looks for programs in places of its own."""
+    name, *words = sys.argv
+    typed = [_program()] if os.path.basename(name) == "squall" else [sys.executable, name]
+    return " ".join([*typed, *words])[:200]
+
+
+def _program() -> str:
+    """Where the `squall` of this Python is, if it is there."""
+    path = os.path.join(os.path.dirname(sys.executable), "squall")
+    return path if os.path.exists(path) else "squall"
