@@ -135,10 +135,12 @@ def measure(subject: Subject) -> ColdStart:
     total_ms = (time.perf_counter() - began) * 1e3
     listing = ask("CallList", CallList(function=subject.function_id, limit=1), CallListing)
     if not listing.calls:
-        raise click.ClickException(f"the server remembers no call of {subject.name}: it was restarted meanwhile?")
+        lost = f"the server remembers no call of {subject.name}: it was restarted meanwhile?"
+        raise click.ClickException(f"{lost} Measure again.")
     flight = ask("CallShow", CallShow(listing.calls[0].call_id), CallFlight)
     if not flight.containers:
-        raise click.ClickException(f"the server does not know which container ran {listing.calls[0].call_id}")
+        lost = f"the server does not know which container ran {listing.calls[0].call_id}"
+        raise click.ClickException(f"{lost}: it was restarted meanwhile? Measure again.")
     known = flight.containers[-1]
     # How it started may be known after what it answered: a copy serves before its node has told.
     ended = end(known.container.container_id)
@@ -197,7 +199,10 @@ def end(container_id: str) -> ContainerFlight:
         if found.container.state == STOPPED:
             return found
         if time.monotonic() > deadline:
-            raise click.ClickException(f"container {container_id} has not ended within {GONE_S:g} s")
+            stays = f"container {container_id} has not ended within {GONE_S:g} s"
+            raise click.ClickException(
+                f"{stays}; what its exit hooks do is seen by: squall container show {container_id}"
+            )
         time.sleep(LOOK_EVERY_S)
 
 

@@ -151,7 +151,7 @@ def hints(spec: FunctionSpec, starts: Sequence[ColdStart]) -> list[str]:
             + ("." if has_snapshot else ", with enable_memory_snapshot=True: it is run once on each node.")
         )
     if "queued" in large:
-        found.append("It waits for a node with room: look at cpu= and memory= of what else runs, or add a node.")
+        found.append("It waits for a node with room: look at cpu= and memory= of what else runs.")
     if "files" in large or "rootfs" in large:
         found.append("Its files or its image come to the node first: the next starts there find them.")
     if "template" in large:

@@ -24,6 +24,8 @@ ENDING_S = 0.5
 """How long a thread may take to end."""
 OBSTACLES_MAX = 6
 """Told at once."""
+OBSTACLES_CHARS_MAX = 300
+"""Together: what to do comes after them, and what is told of a template is cut off at 500."""
 _EMPTY_IN_FORKS = ("/tmp", "/dev/shm")
 """Where they are file systems in memory: each container has its own."""
 _HARMLESS_DEVICES = frozenset({"/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"})
@@ -69,12 +71,12 @@ class Found(NamedTuple):
         """All of it in words for the user; empty if it can be forked."""
         if not self.obstacles:
             return ""
-        left_out = len(self.obstacles) - OBSTACLES_MAX
+        told = [one[:OBSTACLES_CHARS_MAX] for one in self.obstacles[:OBSTACLES_MAX]]
+        while len(told) > 1 and len("; ".join(told)) > OBSTACLES_CHARS_MAX:
+            told.pop()
+        left_out = len(self.obstacles) - len(told)
         more = (f"and {left_out} more",) if left_out > 0 else ()
-        return (
-            "; ".join((*self.obstacles[:OBSTACLES_MAX], *more))
-            + f". A copy would not have it, or not its own: {ADVICE}"
-        )
+        return "; ".join((*told, *more)) + f". A copy would not have it, or not its own: {ADVICE}"
 
 
 class ThreadWatch:

@@ -570,7 +570,9 @@ class Templates:
         except ContainerMissing:
             self._roster.unfit(template, await template.why_not_ready())
         except TimeoutError:
-            self._roster.unfit(template, f"it was not ready within {make_s:g} s")
+            self._roster.unfit(
+                template, f"it was not ready within {make_s:g} s; startup_timeout= of its function may be longer"
+            )
         except FAILURES as error:
             self._roster.unfit(template, str(error))
         else:
@@ -599,7 +601,7 @@ class Templates:
         if report.memory_bytes > budget:
             cause = (
                 f"it takes {report.memory_bytes // _MIB} MiB, and all templates of its node together may take "
-                f"{budget // _MIB} (SQUALL_TEMPLATE_MEMORY_MIB)"
+                f"{budget // _MIB}; start the server with a larger SQUALL_TEMPLATE_MEMORY_MIB"
             )
             template.family = ""  # an object of another size may do
             self._roster.unfit(template, cause, is_for_good=True)

@@ -62,7 +62,8 @@ def obstacle(request: ContainerStart, image: BuiltImage, *, is_restored: bool) -
     """
     # A snapshot of the image for each function would take memory for starts that nobody has asked to be quick.
     if request.isolation == GVISOR and not (request.is_snapshot_enabled or is_restored):
-        return "a container under gVisor is restored from a memory snapshot, and its function has none"
+        missing = "a container under gVisor is restored from a memory snapshot, and its function has none"
+        return f"{missing}; enable_memory_snapshot=True makes one"
     if image.config.entrypoint:
         return "its image has an entrypoint, which is to start what runs in it; clear it with .entrypoint([])"
     return ""
