@@ -18,7 +18,7 @@ from squall.protocol.channel.memory import MemoryChannel
 from squall.protocol.codec import STREAM_WINDOW, Codec, JsonCodec
 from squall.protocol.container import TerminalInput, TerminalOutput
 from squall.protocol.empty import Empty
-from squall.protocol.errors import ChannelClosed, PlatformError
+from squall.protocol.errors import INTERNAL, ChannelClosed, PlatformError
 from squall.protocol.frames import BODY_BYTES_MAX, HEADER_BYTES_MAX, Frame, FrameTooLarge
 from squall.protocol.log import LogRead
 from squall.protocol.peer import Peer
@@ -120,6 +120,14 @@ async def test_answer_comes_back_with_its_body(client: Peer) -> None:
         AppGet("hello"),
         b"\x00\xff",
     )
+
+
+async def test_an_answer_that_is_no_such_record_is_an_error_of_the_platform(client: Peer) -> None:
+    with pytest.raises(PlatformError, match="Echo: the answer cannot be read: ") as caught:
+        await client.request("Echo", AppGet("hello"), AppList)
+
+    assert caught.value.code == INTERNAL
+    assert await client.request("Echo", AppGet("hello"), AppGet) == AppGet("hello")
 
 
 async def test_service_may_come_when_the_peer_is_there(server: Server) -> None:

@@ -127,7 +127,7 @@ class Peer:
 
         Raises:
             PlatformError: what the other side answered; `timed_out` after `timeout_s`; `invalid`, and nothing was
-                sent, when the question is too large.
+                sent, when the question is too large; `internal` when the answer is no record of that kind.
             ChannelClosed: no answer came; whether it was carried out is unknown.
         """
         return (await self.request_with_body(method, record, reply, body, timeout_s))[0]
@@ -153,7 +153,10 @@ class Peer:
             raise
         finally:
             self._waiting.pop(number, None)
-        return self.codec.record(reply, params), reply_body
+        try:
+            return self.codec.record(reply, params), reply_body
+        except ValueError as error:
+            raise PlatformError(INTERNAL, f"{method}: the answer cannot be read: {error}") from error
 
     def stream(self, method: str, record: Any, body: bytes = b"") -> Stream:
         """Ask for a stream of items.

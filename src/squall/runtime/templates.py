@@ -12,7 +12,7 @@ import select
 import signal
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from squall.runtime import codec
@@ -31,7 +31,8 @@ from squall.runtime.strays import end_rest, find_program
 from squall.runtime.verification import restored_problem
 
 CAUSE_LENGTH_MAX = 2_000
-NUMBERS = ("memory_bytes", "import_ms", "enter_ms")
+NUMBER_MAX = 2.0**50
+"""Of what a template says; more is nobody's memory or time."""
 """Of a report."""
 FILES = "files"
 """In a template's directory: what it has written."""
@@ -270,13 +271,10 @@ def read_template_report(data: bytes) -> TemplateReport:
     try:
         message: Any = json.loads(data)
         if isinstance(message, dict) and isinstance(message.get("ready"), dict):
-            values = message["ready"]
-            numbers = {
-                known.name: max(0, values[known.name])
-                for known in fields(TemplateReport)
-                if known.name in NUMBERS and type(values.get(known.name)) in (int, float)
-            }
-            return TemplateReport(is_ready=True, **numbers)
+            memory_bytes, import_ms, enter_ms = (
+                _number(message["ready"].get(name)) for name in ("memory_bytes", "import_ms", "enter_ms")
+            )
+            return TemplateReport(is_ready=True, memory_bytes=int(memory_bytes), import_ms=import_ms, enter_ms=enter_ms)
         if isinstance(message, dict) and ("unfit" in message or "failed" in message):
             has_failed = "unfit" not in message
             cause = str(message["failed"] if has_failed else message["unfit"])
@@ -284,3 +282,9 @@ def read_template_report(data: bytes) -> TemplateReport:
     except (ValueError, RecursionError):
         pass
     return TemplateReport(is_ready=False, cause="it does not speak as a template does")
+
+
+def _number(said: object) -> float:
+    """0 for what is none: it goes into sums, and to a server that takes no others."""
+    is_number = isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said <= NUMBER_MAX
+    return float(said) if is_number else 0.0
