@@ -38,6 +38,10 @@ renewals = Renewals()
 import user_code
 if sys.argv[1] == "renewed":
     renewals.find()
+elif sys.argv[1] != "as they are":
+    before = set(sys.modules)
+    import ssl
+    renewals.find(set(sys.modules) - before, has_user_code=sys.argv[1] == "of a function")
 
 for _ in range(2):
     pid = libc.fork()
@@ -52,6 +56,17 @@ for _ in range(2):
     if code := os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]):
         os._exit(code)
 os._exit(0)
+"""
+LIBRARY = """
+import ctypes, os
+crypto = ctypes.CDLL("libcrypto.so.3")
+def draw():
+    drawn = ctypes.create_string_buffer(16)
+    crypto.RAND_bytes(drawn, 16)
+    return drawn.raw.hex()
+draw()
+def values():
+    return {"pid": os.getpid(), "drawn": draw()}
 """
 OF_THE_KERNEL = {"uuid4", "secrets", "ids"}
 OF_PYTHON = {"random"}
@@ -101,6 +116,18 @@ def test_forks_of_one_number_draw_the_same_values_otherwise(directory: Path) -> 
 
     # What proves the test above: nobody but us sees to these.
     assert same(first, second) == RENEWED
+
+
+@pytest.mark.parametrize(("how", "is_same"), [("of a function", False), ("of an image", True)])
+def test_a_library_that_has_drawn_from_the_openssl_of_python_has_other_values_in_each_fork(
+    data_dir: Path, how: str, is_same: bool
+) -> None:
+    """Below Python's `ssl`, which the guest itself loads for asynchronous functions. Of an image nobody has drawn."""
+    (data_dir / "user_code.py").write_text(LIBRARY)
+
+    first, second = forks_of_one_number(data_dir, how)
+
+    assert (first == second) is is_same
 
 
 def test_forks_of_a_template_draw_values_of_their_own(start: Start) -> None:

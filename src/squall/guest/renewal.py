@@ -15,12 +15,13 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from typing import Any
 
 from squall.guest.thread_counts import loaded_libraries
 
 _SEED_BYTES = 32
+_OPENSSL = "_ssl"
 _PYTHONS_OPENSSL = ("libcrypto.so.3", "libcrypto.so.1.1")
 """By these names alone is it known which one the system's is."""
 
@@ -36,8 +37,13 @@ class Renewals:
         self._failure: BaseException | None = None
         os.register_at_fork(after_in_child=self._begin_child)
 
-    def find(self, untouched: Container[str] = ()) -> None:
+    def find(self, untouched: Collection[str] = (), *, has_user_code: bool = True) -> None:
         """Of the modules that are loaded now; nothing has been drawn from `untouched` ones."""
+        if has_user_code and _OPENSSL in untouched:
+            # A library of the user's may have, from below: most have the OpenSSL that Python's is. It is made here, as
+            # it takes a millisecond the first time.
+            _ssl(sys.modules[_OPENSSL])
+            untouched = [name for name in untouched if name != _OPENSSL]
         self._found = renewals(untouched)
 
     def run(self) -> None:
@@ -96,7 +102,7 @@ def _cryptography(module: Any) -> None:
 
 def _other_openssls() -> Iterator[Callable[[], None]]:
     """Libraries that packages bring along, as psycopg2-binary does, beside that of Python's `ssl`."""
-    handles = {library._handle for library in _loaded(_PYTHONS_OPENSSL)} if "_ssl" in sys.modules else set()
+    handles = {library._handle for library in _loaded(_PYTHONS_OPENSSL)} if _OPENSSL in sys.modules else set()
     for library in _loaded([path for path in loaded_libraries() if "libcrypto" in os.path.basename(path)]):
         if library._handle not in handles and hasattr(library, "RAND_add"):
             handles.add(library._handle)
@@ -150,7 +156,7 @@ def _semaphores(module: Any) -> None:
 
 
 _OF_MODULE: dict[str, Callable[[Any], None]] = {
-    "_ssl": _ssl,
+    _OPENSSL: _ssl,
     "cryptography.hazmat.bindings._rust": _cryptography,
     "numpy.random.mtrand": _numpy,
     "torch": _torch,

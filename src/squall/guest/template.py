@@ -144,7 +144,7 @@ class Template:
         if found.cause:
             raise Unfit(found.cause)
         # No code of the user's has drawn anything of what only we have loaded.
-        self._renewals.find(untouched)
+        self._renewals.find(untouched, has_user_code=served is not None)
         self._file_pages = file_pages.mapped()
         # What is there now is never looked at again: a collection in a fork would copy every page it is on.
         gc.collect()
