@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -25,6 +26,9 @@ MARK_OF_FOLDER = {"kernel": pytest.mark.kernel, "e2e": pytest.mark.e2e}
 def pytest_configure() -> None:
     """Mark every process this run starts; parallel runs of one session share the mark."""
     os.environ.setdefault(RUN_MARK, os.urandom(6).hex())
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Begun in the background of a script: Ctrl-C would be ignored by all that is tested, too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -17,7 +17,7 @@ def work(kept, barrier):
     blocks = [bytearray(100_000) for _ in range(400)]
     barrier.wait()
     # Long enough for a look at the heap while all of it is in use: what comes free later is given back as well.
-    time.sleep(0.3)
+    time.sleep(1)
     kept.append(blocks[::100])
 
 async def main(is_given_back):
