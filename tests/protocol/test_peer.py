@@ -13,7 +13,7 @@ import pytest
 
 from squall.protocol import peer as peer_module
 from squall.protocol import request as request_module
-from squall.protocol.app import AppGet, AppList
+from squall.protocol.app import AppGet, AppInfo, AppList
 from squall.protocol.channel.memory import MemoryChannel
 from squall.protocol.codec import STREAM_WINDOW, Codec, JsonCodec
 from squall.protocol.container import TerminalInput, TerminalOutput
@@ -124,7 +124,7 @@ async def test_answer_comes_back_with_its_body(client: Peer) -> None:
 
 async def test_an_answer_that_is_no_such_record_is_an_error_of_the_platform(client: Peer) -> None:
     with pytest.raises(PlatformError, match="Echo: the answer cannot be read: ") as caught:
-        await client.request("Echo", AppGet("hello"), AppList)
+        await client.request("Echo", AppGet("hello"), AppInfo)
 
     assert caught.value.code == INTERNAL
     assert await client.request("Echo", AppGet("hello"), AppGet) == AppGet("hello")

@@ -286,5 +286,6 @@ def read_template_report(data: bytes) -> TemplateReport:
 
 def _number(said: object) -> float:
     """0 for what is none: it goes into sums, and to a server that takes no others."""
-    is_number = isinstance(said, int | float) and not isinstance(said, bool) and 0 <= said <= NUMBER_MAX
-    return float(said) if is_number else 0.0
+    if isinstance(said, bool) or not isinstance(said, int | float) or not 0 <= said <= NUMBER_MAX:
+        return 0.0
+    return float(said)
