@@ -523,6 +523,21 @@ AGENT_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "left-out-of-the-list",
+        "a class whose objects are all too large, one verdict each",
+        "older templates are not in the list, and are dropped neither by name nor when their app ends",
+        (
+            Change(f"{AGENT}template/templates.py", "        room = max(0, NODE_TEMPLATES_MAX - len(kept))\n", ""),
+            Change(f"{AGENT}template/templates.py", 'in ("", one.function_id))[:room]', 'in ("", one.function_id))'),
+            Change(
+                f"{AGENT}template/templates.py",
+                "return tuple(_used_last((*kept, *others)))",
+                "return tuple(_used_last((*kept, *others))[:NODE_TEMPLATES_MAX])",
+            ),
+        ),
+        {f"{TEMPLATES}test_what_there_is_is_told_however_many_there_are_that_cannot_be": "assert live <= {"},
+    ),
+    Mutation(
         "never-saved",
         "a node that can open no more files when it is to save its first template",
         "that one is never saved",

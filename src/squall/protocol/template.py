@@ -67,7 +67,7 @@ class NodeTemplateList:
 
 @record
 class NodeTemplateListing:
-    """The answer to `NodeTemplateList`, at most `NODE_TEMPLATES_MAX`."""
+    """The answer to `NodeTemplateList`: what there is, and what cannot be, up to `NODE_TEMPLATES_MAX` in all."""
 
     templates: tuple[NodeTemplate, ...]
     is_one_coming: bool = False

@@ -559,6 +559,27 @@ async def test_an_object_that_is_too_large_says_nothing_of_the_others(world: Wor
             assert answer.cause.startswith("it takes 1048576 MiB")
 
 
+async def test_what_there_is_is_told_however_many_there_are_that_cannot_be(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates, "NODE_TEMPLATES_MAX", 3)
+    async with node(world) as agent:
+        await snapshot(world)
+        live = {one.template_id for one in agent.templates._roster.live.values()}
+        world.report = TemplateReport(is_ready=False, cause="a socket is open")
+        for number in range(5):
+            world.now += 1.0
+            await snapshot(world, function_id=f"fu-{number + 2:08}")
+        live |= {one.template_id for one in agent.templates._roster.there.values()}
+
+        told = agent.templates.told()
+
+        assert live <= {one.template_id for one in told}
+        assert len(told) == max(3, len(live))
+        assert [one.used_at for one in told] == sorted((one.used_at for one in told), reverse=True)
+        assert told[0].cause == "a socket is open"
+
+
 async def test_a_template_keeps_no_image_that_nobody_needs(world: World) -> None:
     async with node(world) as agent:
         container_id, _ = await snapshot(world)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from squall.agent.config import FORK, PLAIN, RESTORE, WAITING_PATHS, AgentConfig
@@ -412,7 +412,7 @@ class Templates:
         return NodeTemplateListing(self.told(function_id), is_one_coming)
 
     def told(self, function_id: str = "") -> tuple[NodeTemplate, ...]:
-        """All there are and those that cannot be, the ones used last where there are too many.
+        """All there are, and those that cannot be; of these the ones used last, where there are too many.
 
         Args:
             function_id: of this function alone.
@@ -426,8 +426,11 @@ class Templates:
             # What was tried again and is ready, remembers it until a container has served.
             if one.key not in self._roster.live and (one.template_id, one.function_id) not in known
         ]
-        others = [one for one in (*unfit, *saved) if function_id in ("", one.function_id)]
-        return tuple(sorted((*there, *others), key=lambda one: -one.used_at)[:NODE_TEMPLATES_MAX])
+        kept = [*there, *(one for one in saved if function_id in ("", one.function_id))]
+        # What there is can be dropped, and is never left out for want of room.
+        room = max(0, NODE_TEMPLATES_MAX - len(kept))
+        others = _used_last(one for one in unfit if function_id in ("", one.function_id))[:room]
+        return tuple(_used_last((*kept, *others)))
 
     def _is_for(self, template: Template, function_id: str) -> bool:
         """Containers of the function are started from it, or will be."""
@@ -649,3 +652,7 @@ def _writer(runtime_id: str, outfit: Outfit, pid: int, *, is_ended: bool = False
     folders = (str(outfit.directory / "rw"), str(outfit.directory / FILES))
     limit = disk_limit(outfit.record.disk_mib)
     return Writer(runtime_id, folders, pid, limit, isolation=outfit.record.isolation, is_ended=is_ended)
+
+
+def _used_last(templates: Iterable[NodeTemplate]) -> list[NodeTemplate]:
+    return sorted(templates, key=lambda one: -one.used_at)
