@@ -169,6 +169,23 @@ async def test_a_failure_is_told_where_it_is_the_templates_and_tried_again_later
     running.cancel()
 
 
+async def test_a_failure_makes_no_longer_rest_shorter() -> None:
+    room = Room()
+    template = room.template(1, starts=1)
+    room.made.failures = [PlatformError("unavailable", "the disk is full")]
+    room.made.may_go_on.clear()
+    running = room.start()
+    await until(lambda: room.made.now)
+    # What was made ahead has ended for the third time, while this is being made.
+    template.rest_count = 2
+    room.pools.rest(template)
+    room.made.may_go_on.set()
+    await until(lambda: not room.made.failures)
+
+    assert template.pools_rest_until == room.clock + 4 * pools_module.REST_S
+    running.cancel()
+
+
 async def test_what_is_made_for_a_template_that_was_dropped_meanwhile_is_thrown_away() -> None:
     room = Room()
     template = room.template(1, starts=1)

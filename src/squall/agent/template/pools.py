@@ -186,7 +186,8 @@ class Pools:
             else:
                 await self._cells.park(cell, reserve)
         except FAILURES as error:
-            template.pools_rest_until = self._monotonic() + REST_S
+            # It may rest for longer already.
+            template.pools_rest_until = max(template.pools_rest_until, self._monotonic() + REST_S)
             if cell is not None:
                 await self._cells.discard(cell, error)
             if isinstance(error, TemplateUnfit):
