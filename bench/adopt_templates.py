@@ -24,7 +24,7 @@ def run(context: Context) -> Figure:
         if len(before) != TEMPLATES:
             raise Absent(f"{len(before)} of {TEMPLATES} templates are ready")
         log = own.data_dir / "server.log"
-        for _ in range(own.times(30)):
+        for _ in range(own.times(100)):
             said = log.stat().st_size
             numbers = own.program("clones.py", "killed", TEMPLATES)
             found = _TOOK_OVER.findall(log.read_text()[said:])

@@ -30,7 +30,7 @@ def run(context: Context) -> Figure:
         deploy(own, "large")
         own.program("clones.py", "large", 1)
         _wait_saved(own)
-        for _ in range(own.times(20)):
+        for _ in range(own.times(100)):
             _kill(own.data_dir)
             _forget_files(own.data_dir / "saved")
             own.program("clones.py", "large", 1)

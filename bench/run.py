@@ -165,10 +165,11 @@ def judge(
         if isinstance(reference, Figure) and reference.value
     }
     demands = [(outcome.value, benchmark.limit), *((ratios.get(name), r) for name, r in benchmark.ratios.items())]
-    judged = [(value, demand) for value, demand in demands if value is not None and demand is not None]
+    demanded = [(value, demand) for value, demand in demands if demand is not None]
+    judged = [(value, demand) for value, demand in demanded if value is not None]
     is_reached = all(value >= demand if outcome.is_rate else value <= demand for value, demand in judged)
     is_reached = is_reached and all(outcome.also[name] <= demand for name, demand in benchmark.also.items())
-    is_broken = any(isinstance(references[name], Broken) for name, demand in benchmark.ratios.items() if demand)
+    is_broken = any(isinstance(references.get(name), Broken) for name, demand in benchmark.ratios.items() if demand)
     return {
         "name": benchmark.name,
         "value": round(outcome.value, 4),
@@ -176,7 +177,8 @@ def judge(
         "limit": benchmark.limit,
         "ratios": ratios,
         "ratio_limits": {name: demand for name, demand in benchmark.ratios.items() if demand is not None},
-        "is_reached": False if is_broken else is_reached if judged else None,
+        # Where all it is to be compared with is absent, nothing is shown.
+        "is_reached": is_reached and bool(judged) and not is_broken if demanded else None,
         "also": {name: round(value, 4) for name, value in outcome.also.items()},
         "also_limits": dict(benchmark.also),
         "note": outcome.note,

@@ -51,6 +51,12 @@ def test_absent_reference_leaves_the_limit_to_judge() -> None:
     assert row["ratios"] == {}
 
 
+def test_figure_of_which_all_references_are_absent_is_missed() -> None:
+    row = judge(Benchmark("restored", ratios={"booted": 0.5}), ECHO, {"booted": Absent("not done after 900 s")})
+
+    assert row["is_reached"] is False
+
+
 def test_figure_that_cannot_be_measured_is_missed_and_a_peer_is_not() -> None:
     ours = judge(Benchmark("map", limit=10), Absent("it broke"), {})
     peer = judge(Benchmark("peer"), Absent("not installed"), {})
