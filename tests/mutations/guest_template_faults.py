@@ -54,8 +54,18 @@ GUEST_TEMPLATE_FAULTS = (
         "fork-openssl",
         "two forks with the same randomness",
         "OpenSSL is not seeded anew in a fork",
-        (Change(RENEWAL, '    "_ssl": _ssl,\n', ""),),
+        (Change(RENEWAL, "    _OPENSSL: _ssl,\n", ""),),
         {ONE_NUMBER: "== set()"},
+    ),
+    Mutation(
+        "fork-openssl-below",
+        "two forks with the same randomness",
+        "OpenSSL that the guest has loaded counts as untouched, though a library of the user's has drawn from it",
+        (Change(RENEWAL, "if has_user_code and _OPENSSL in untouched:", "if False:"),),
+        {
+            f"{RENEWALS}test_a_library_that_has_drawn_from_the_openssl_of_python_has_other_values_in_each_fork"
+            "[of a function-False]": "is is_same"
+        },
     ),
     Mutation(
         "fork-numpy",
