@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +17,9 @@ import pytest
 
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import TemplateReport
-from squall.runtime.errors import ContainerMissing, TemplateUnfit
+from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, TemplateUnfit
 from squall.runtime.spec import GVISOR, ContainerSpec, ExitStatus, IdRange, Limits
-from tests.kernel.containers import ENV, Containers, Running, processes_of, until
+from tests.kernel.containers import ENV, TIMEOUT_S, Containers, Running, processes_of, until
 from tests.kernel.executors import NEEDS_RUNSC
 from tests.kernel.machine import MACHINE_ADDRESS, Machine, MakePool, missing
 
@@ -273,6 +276,56 @@ async def test_check_ends_with_its_template(containers: Containers) -> None:
     assert not check.exists(), "its directory and its ids are nobody's any more"
     assert not images_of(containers)
     assert await containers.runtime.list() == []
+
+
+@contextmanager
+def held(path: Path) -> Iterator[Callable[[], bool]]:
+    """Whoever opens a file meanwhile waits; gives whether somebody does."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)  # which ends nobody
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield lambda: fcntl.fcntl(descriptor, fcntl.F_GETLEASE) != fcntl.F_WRLCK
+    finally:
+        os.close(descriptor)
+
+
+async def test_one_that_is_given_up_while_its_files_are_copied_does_not_begin(containers: Containers) -> None:
+    runtime, template = containers.runtime, await ready_template(containers)
+    spec = restored(containers, template, "one")
+
+    with held(containers.base / template.container_id / "rw/upper/root/made") as is_wanted:
+        start = asyncio.ensure_future(runtime.start(spec))
+        await until(is_wanted)
+        with pytest.raises(ContainerExists):
+            await runtime.start(replace(spec, template_id=""))
+        removal = asyncio.ensure_future(runtime.remove(spec.container_id))
+        await runtime.list()
+        assert not removal.done(), "its directory is in use"
+    await asyncio.wait_for(removal, TIMEOUT_S)
+
+    with pytest.raises(RuntimeFailure, match="it was removed before it began"):
+        await start
+    assert [status.container_id for status in await runtime.list()] == [template.container_id]
+
+
+async def test_spawner_is_shut_down_when_nobody_is_about_to_begin(data_dir: Path, rootfs: str) -> None:
+    async with await SpawnerRuntime.open(str(data_dir / "spawner"), data_dir.name) as runtime:
+        containers = Containers(runtime, data_dir, rootfs, GVISOR)
+        template = await ready_template(containers)
+
+        with held(data_dir / template.container_id / "rw/upper/root/made") as is_wanted:
+            start = asyncio.ensure_future(runtime.start(restored(containers, template, "one")))
+            await until(is_wanted)
+            shutdown = asyncio.ensure_future(runtime.shutdown())
+            await until(lambda: template.container_id in containers.exit_of)
+            await runtime.list()
+            assert not shutdown.done()
+        await asyncio.wait_for(shutdown, TIMEOUT_S)
+
+        with pytest.raises(RuntimeFailure, match="it was removed before it began"):
+            await start
+        template.close()
 
 
 async def test_somebody_elses_template_is_not_restored(containers: Containers) -> None:

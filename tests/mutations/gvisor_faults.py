@@ -139,4 +139,20 @@ GVISOR_FAULTS = (
             "[False]": "len(removals) == 1"
         },
     ),
+    Mutation(
+        "gvisor-given-up",
+        "a start from a snapshot is given up while files are copied for it",
+        "it is said to be gone, and begins: a container that nobody knows",
+        (
+            Change(
+                "src/squall/runtime/gvisor/snapshots.py",
+                "        self._pending[container_id].append(answer)\n",
+                "        answer(Reply())\n",
+            ),
+        ),
+        {
+            "tests/runtime/test_gvisor_snapshots.py::"
+            "test_one_that_is_removed_while_its_files_are_copied_does_not_begin": "not answers"
+        },
+    ),
 )

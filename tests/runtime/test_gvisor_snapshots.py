@@ -91,6 +91,35 @@ def test_what_is_told_of_a_check_while_it_is_removed_changes_nothing(
     assert left == ["removed"] * is_left
 
 
+def test_one_that_is_removed_while_its_files_are_copied_does_not_begin(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = known(monkeypatch, READY)
+    template = replace(TEMPLATE, state_dir=str(tmp_path / "tp-1"))
+    made._known["tp-1"].entry = cast(Entry, SimpleNamespace(spec=template))
+    (tmp_path / "tp-1/rw/upper").mkdir(parents=True)
+    monkeypatch.setattr(made._executor, "make_shared", lambda _: SimpleNamespace(path=str(tmp_path)))
+    spec = replace(SPEC, template_id="tp-1", state_dir=str(tmp_path / "ct-1"))
+    answers: list[Reply | RuntimeFailure] = []
+
+    def stop(_: object = None) -> None:
+        made._poller.is_stopped = True
+
+    made.restore(spec, answers.append)
+    assert made.pending_ids() == ["ct-1"]
+    made.give_up("ct-1", answers.append)
+    made.give_up("ct-1", stop)
+    assert not answers, "somebody works on its directory"
+    made._poller.call_later(10, stop)
+    made._poller.run()
+
+    failure, removed = answers
+    assert isinstance(failure, RuntimeFailure)
+    assert "it was removed before it began" in failure.message
+    assert removed == Reply()
+    assert made.pending_ids() == []
+
+
 @pytest.mark.parametrize("cut", snapshot.IMAGE_FILES)
 def test_file_that_is_missing_or_empty_is_named(tmp_path: Path, cut: str) -> None:
     for name in snapshot.IMAGE_FILES:

@@ -114,8 +114,8 @@ class Registry:
         return sum(1 for entry in self._entries.values() if entry.exit_status is None)
 
     def container_ids(self) -> list[str]:
-        """Ids of every container, ended ones included."""
-        return list(self._entries)
+        """Ids of every container, ended ones and those that are about to begin included."""
+        return [*self._entries, *self._snapshots.pending_ids()]
 
     def usage(self, container_id: str) -> ContainerUsage:
         """Counters of a container that runs or is prepared."""
@@ -168,7 +168,7 @@ class Registry:
             RuntimeFailure: what can be known at once; nothing was made then.
         """
         self._executor(spec)
-        if spec.container_id in self._entries:
+        if spec.container_id in self._entries or self._snapshots.is_pending(spec.container_id):
             raise ContainerExists(f"cannot start container {spec.container_id}: it exists; remove it first")
         if spec.template_id and spec.isolation == GVISOR:
             self._snapshots.restore(spec, answer)
@@ -446,6 +446,9 @@ class Registry:
 
     def remove(self, container_id: str, answer: Outcome) -> None:
         """Kill what is left and take everything away; the answer comes when it is gone."""
+        if self._snapshots.is_pending(container_id):
+            self._snapshots.give_up(container_id, answer)
+            return
         entry = self._entries.get(container_id)
         if entry is None:
             answer(Reply())

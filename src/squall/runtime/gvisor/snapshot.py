@@ -29,7 +29,8 @@ REPORT_BYTES_MAX = 65_536
 SHARED_BYTES_MAX = 4 * 2**20
 """An environment has its place in it, and a report."""
 IMAGE_FILES = ("checkpoint.img", "pages.img", "pages_meta.img")
-COPY_TIMEOUT_S = 60.0
+COPY_TIMEOUT_S = 20.0
+"""Less than what an agent waits for one that is restored."""
 
 
 def image_of(container_id: str) -> str:

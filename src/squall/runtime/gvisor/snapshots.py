@@ -18,7 +18,7 @@ from squall.runtime import codec
 from squall.runtime.aside import run_aside
 from squall.runtime.container import Entry, Outcome, Reply
 from squall.runtime.contract import TemplateReport
-from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, TemplateUnfit, as_failure
+from squall.runtime.errors import ContainerMissing, RuntimeFailure, TemplateUnfit, as_failure
 from squall.runtime.gvisor import bundle, snapshot
 from squall.runtime.gvisor.executor import GvisorExecutor
 from squall.runtime.gvisor.program import identity_of_runsc
@@ -75,7 +75,8 @@ class Snapshots:
         self._hands = hands
         self._known: dict[str, Snapshot] = {}
         self._checks: dict[str, Snapshot] = {}
-        self._pending: set[str] = set()
+        self._pending: dict[str, list[Outcome]] = {}
+        """Containers whose files are being copied, with who waits for their removal: they do not begin then."""
 
     def begin(self, entry: Entry) -> None:
         """A template's program has been executed."""
@@ -104,12 +105,23 @@ class Snapshots:
         """Whether a container is only to show that a snapshot is good: it is nobody else's business."""
         return container_id in self._checks
 
+    def pending_ids(self) -> list[str]:
+        """Containers that are about to begin, and are no containers of the spawner's yet."""
+        return list(self._pending)
+
+    def is_pending(self, container_id: str) -> bool:
+        """Whether a container is about to begin."""
+        return container_id in self._pending
+
+    def give_up(self, container_id: str, answer: Outcome) -> None:
+        """Let a container that is about to begin not begin; the answer comes when its directory is nobody's."""
+        self._pending[container_id].append(answer)
+
     def restore(self, spec: ContainerSpec, answer: Outcome) -> None:
         """Begin a container from a template's snapshot.
 
         Raises:
             TemplateUnfit: there is none.
-            ContainerExists: it is there, or about to be.
         """
         known = self._known.get(spec.template_id)
         problem = ""
@@ -123,8 +135,6 @@ class Snapshots:
             problem = "another runsc was installed since it was saved"
         if problem or known is None:
             raise TemplateUnfit(f"cannot restore template {spec.template_id}: {problem}")
-        if spec.container_id in self._pending:
-            raise ContainerExists(f"cannot start container {spec.container_id}: it is about to start")
         self._restore(known, spec, answer, is_check=False)
 
     def takes_end(self, entry: Entry) -> bool:
@@ -295,12 +305,19 @@ class Snapshots:
             snapshot.write_identity(shared.path, spec, bundle.environment(spec), is_check=is_check)
 
         def on_ready(outcome: Reply | RuntimeFailure) -> None:
-            self._pending.discard(spec.container_id)
+            removals = self._pending.pop(spec.container_id)
+            failure = outcome if isinstance(outcome, RuntimeFailure) else None
             if self._known.get(template.container_id) is not known:
-                outcome = TemplateUnfit("it has ended")
-            if isinstance(outcome, RuntimeFailure):
+                failure = TemplateUnfit("it has ended")
+            if failure is not None:
+                failure = TemplateUnfit(f"cannot restore template {template.container_id}: {failure.message}")
+            if removals:
+                failure = RuntimeFailure(f"cannot start container {spec.container_id}: it was removed before it began")
+            if failure is not None:
                 self._executor.forget(spec.container_id)
-                answer(TemplateUnfit(f"cannot restore template {template.container_id}: {outcome.message}"))
+                answer(failure)
+                for removed in removals:
+                    removed(Reply())
                 return
             try:
                 self._hands.launch(snapshot.with_directory(spec), answer)
@@ -308,11 +325,11 @@ class Snapshots:
                 self._executor.forget(spec.container_id)
                 answer(as_failure(error))
 
-        self._pending.add(spec.container_id)
+        self._pending[spec.container_id] = []
         self._executor.restored_from[spec.container_id] = template.container_id
         try:
             run_aside(self._poller, make_ready, on_ready)
         except BaseException:
-            self._pending.discard(spec.container_id)
+            del self._pending[spec.container_id]
             self._executor.forget(spec.container_id)
             raise
