@@ -27,6 +27,9 @@ pytestmark = [NEEDS_RUNSC, pytest.mark.skipif(bool(missing()), reason=missing() 
 
 # What a program may do to the kernel that is its own alone. The rest must be refused there as anywhere.
 IN_ITS_OWN_KERNEL = {
+    "become_unmapped_user",
+    "clone_into_user_namespace",
+    "clone3_into_user_namespace",
     "gain_capability",
     "gain_privileges_by_exec",
     "keyctl",

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,15 @@ import pytest
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.contract import TemplateReport
 from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, TemplateUnfit
-from squall.runtime.spec import GVISOR, ContainerSpec, ExitStatus, IdRange, Limits
+from squall.runtime.spec import GVISOR, Bind, ContainerSpec, ExitStatus, IdRange, Limits
+from tests.kernel.attacks import ATTACKS
 from tests.kernel.containers import ENV, TIMEOUT_S, Containers, Running, processes_of, until
 from tests.kernel.executors import NEEDS_RUNSC
+from tests.kernel.forge import runs
 from tests.kernel.machine import MACHINE_ADDRESS, Machine, MakePool, missing
+from tests.kernel.sibling import LIVING, ON_A_SIBLING, SECRET
+from tests.kernel.test_gvisor import IN_ITS_OWN_KERNEL
+from tests.kernel.test_isolation import BIND
 
 pytestmark = [NEEDS_RUNSC, pytest.mark.skipif(bool(missing()), reason=missing() or "-")]
 
@@ -59,14 +64,14 @@ def isolation() -> str:
     return GVISOR
 
 
-async def start_template(containers: Containers, **env: str) -> Running:
+async def start_template(containers: Containers, binds: Sequence[Bind] = (), **env: str) -> Running:
     values = {**ENV, "NAME": "template", **env}
-    spec = containers.spec("python3", "-c", PROGRAM, env=values, id_range=RANGE, isolation=GVISOR)
+    spec = containers.spec("python3", "-c", PROGRAM, env=values, id_range=RANGE, isolation=GVISOR, binds=binds)
     return await containers.start_spec(replace(spec, is_template=True))
 
 
-async def ready_template(containers: Containers, **env: str) -> Running:
-    running = await start_template(containers, **env)
+async def ready_template(containers: Containers, binds: Sequence[Bind] = (), **env: str) -> Running:
+    running = await start_template(containers, binds, **env)
     report = await containers.runtime.template_report(running.container_id)
     assert report.is_ready, report.cause
     return running
@@ -81,7 +86,7 @@ def images_of(containers: Containers) -> list[Path]:
 
 def restored(containers: Containers, template: Running, name: str, **fields: object) -> ContainerSpec:
     env = {**ENV, "NAME": name, "THEN": "time.sleep(60)"}
-    spec = containers.spec("python3", env=env, id_range=RANGE, **fields)
+    spec = containers.spec("python3", **{"env": env, "id_range": RANGE, **fields})
     return replace(spec, template_id=template.container_id)
 
 
@@ -326,6 +331,58 @@ async def test_spawner_is_shut_down_when_nobody_is_about_to_begin(data_dir: Path
         with pytest.raises(RuntimeFailure, match="it was removed before it began"):
             await start
         template.close()
+
+
+async def acting(containers: Containers, template: Running, code: str, **env: str) -> Running:
+    """One that does what a piece of Python says, with these variables."""
+    then = 'os.environ.update(who["env"]); exec(os.environ["CODE"], {"__name__": "__main__"})'
+    env = {**ENV, "NAME": "acting", "THEN": then, "CODE": code, **env}
+    return await containers.start_spec(restored(containers, template, "acting", binds=[BIND], env=env))
+
+
+async def living_sibling(containers: Containers, template: Running) -> Running:
+    sibling = await acting(containers, template, LIVING, SECRET=SECRET)
+    await sibling.stdout.read_until("up")
+    return sibling
+
+
+def attacking(*names: str) -> str:
+    return f"import runpy, sys; sys.argv = {['/attacks.py', *names]}; runpy.run_path('/attacks.py', None, '__main__')"
+
+
+def outcomes_of(said: str) -> dict[str, str]:
+    outcomes: dict[str, str] = json.loads(said.splitlines()[-1])
+    return outcomes
+
+
+async def test_attacks_of_a_restored_one_do_not_reach_its_sibling(containers: Containers) -> None:
+    marker = containers.base / "marker"
+    marker.write_text("of the machine")
+    template = await ready_template(containers, binds=[BIND])
+    sibling = await living_sibling(containers, template)
+    env = {"MARKER": str(marker), "HOST_PID": str(os.getpid()), "SIBLING": SECRET[::-1]}
+
+    ended = await containers.finish(await acting(containers, template, attacking(), **env))
+
+    outcomes = outcomes_of(ended.stdout)
+    assert set(outcomes) == set(ATTACKS)
+    assert {name for name, outcome in outcomes.items() if outcome == "worked"} <= IN_ITS_OWN_KERNEL
+    assert await runs(containers, sibling)
+
+
+async def test_attacks_on_a_restored_sibling_find_what_they_look_for(containers: Containers) -> None:
+    # From its own side: one that could not succeed would prove nothing. gVisor lets nobody read memory but a parent.
+    template = await ready_template(containers, binds=[BIND])
+    sibling = await living_sibling(containers, template)
+    names, env = set(ON_A_SIBLING), {"SIBLING": SECRET[::-1]}
+    of_memory = "read_memory_of_sibling"
+    of_child = f"import os, signal; os.fork() or signal.pause()\n{attacking(of_memory)}"
+
+    ended = await containers.exec(sibling, "python3", "/attacks.py", *(names - {of_memory}), env={**ENV, **env})
+    parent = await containers.finish(await acting(containers, template, of_child, SECRET=SECRET, **env))
+
+    outcomes = outcomes_of(ended.stdout) | outcomes_of(parent.stdout)
+    assert {name for name, outcome in outcomes.items() if outcome == "worked"} == names
 
 
 async def test_somebody_elses_template_is_not_restored(containers: Containers) -> None:

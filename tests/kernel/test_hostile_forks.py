@@ -21,9 +21,10 @@ from squall.runtime.clones import JOIN_TIMEOUT_S
 from squall.runtime.errors import JoinFailure, TemplateUnfit
 from squall.runtime.spec import Bind, Limits
 from squall.runtime.strays import PAUSE_S
-from tests.kernel.attacks import ATTACKS, SIBLING_KEY, SIBLING_NAME, SIBLING_PORT
+from tests.kernel.attacks import ATTACKS
 from tests.kernel.containers import ENV, TIMEOUT_S, Running, until
 from tests.kernel.forge import BINDS, HERE, Forge, exists, runs
+from tests.kernel.sibling import LIVING, ON_A_SIBLING, SECRET
 
 FEW = Limits(pids_max=200)
 PAUSE = "import signal; signal.pause()"
@@ -457,28 +458,6 @@ def spawner_pid(running: Running) -> int:
     return int(Path(f"/proc/{running.pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-SECRET = "what-a-sibling-keeps-to-itself"
-# Of the container beside which attacks are run: what it keeps is in all places where somebody could look for it.
-LIVING = f"""
-import ctypes, os, select, socket
-from pathlib import Path
-secret = os.environ["SECRET"]
-for folder in ("/tmp", "/dev/shm", "/root"):
-    Path(folder, "secret").write_text(secret)
-held = open("/tmp/secret")
-libc = ctypes.CDLL(None)
-libc.shmat.restype = ctypes.c_void_p
-libc.memmove(ctypes.c_void_p(libc.shmat(libc.shmget({SIBLING_KEY}, 4096, 0o1666), None, 0)), secret.encode(), 40)
-listeners = [socket.create_server(("127.0.0.1", {SIBLING_PORT})), socket.socket(socket.AF_UNIX)]
-listeners[1].bind({SIBLING_NAME!r})
-listeners[1].listen()
-print("up", flush=True)
-while True:
-    for listener in select.select(listeners, [], [])[0]:
-        listener.accept()[0].sendall(secret.encode())
-"""
-
-
 @pytest.fixture(params=["hook", "late", "begun", "open"])
 async def outcomes(request: pytest.FixtureRequest, forge: Forge) -> Mapping[str, str]:
     """Every attack, beside a living sibling: by user code that runs in the clone before it has given up anything; when
@@ -515,15 +494,13 @@ async def test_attacks_of_a_fork_are_refused_whatever_it_still_holds(outcomes: d
 
 
 async def test_attacks_on_a_sibling_find_what_they_look_for(forge: Forge) -> None:
-    # From its own side: one that could not succeed would prove nothing. Variables of a clone are in its memory, and
-    # those that it shows are its template's.
+    # From its own side: one that could not succeed would prove nothing.
     binds = (*BINDS, Bind(str(HERE / "attacks.py"), "/attacks.py"))
     sibling = await forge.clone(await forge.ready(binds=binds), LIVING, binds=binds, env={"SECRET": SECRET})
     await sibling.stdout.read_until("up")
-    names = [name for name in ATTACKS if name.endswith("_of_sibling") and "variables" not in name]
 
     ended = await forge.containers.exec(
-        sibling, "python3", "/attacks.py", *names, "signal_sibling", env={**ENV, "SIBLING": SECRET[::-1]}
+        sibling, "python3", "/attacks.py", *ON_A_SIBLING, env={**ENV, "SIBLING": SECRET[::-1]}
     )
 
     assert {name for name, outcome in json.loads(ended.stdout).items() if outcome != "worked"} == set()
