@@ -5,8 +5,10 @@ from __future__ import annotations
 from tests.mutations.mutation import Change, Mutation
 
 SUITE = "tests/kernel/test_template.py::"
+LOOKS = "tests/runtime/test_verification.py::"
 HOSTILE = "tests/kernel/test_hostile_forks.py::"
 VERIFICATION = "src/squall/runtime/verification.py"
+SYSCALLS = "src/squall/runtime/syscalls.py"
 SKIPS = f"{HOSTILE}test_clone_that_skips_a_step_is_never_told_who_it_is"
 MORE = f"{HOSTILE}test_clone_with_more_than_it_should_have_is_never_told_who_it_is"
 HOOK = f"{HOSTILE}test_attacks_of_a_fork_are_refused_whatever_it_still_holds[hook]"
@@ -41,6 +43,19 @@ TEMPLATE_FAULTS = (
         "nobody looks at the descriptors of a clone",
         (Change(VERIFICATION, "            _of_descriptors(pid, expected),\n", ""),),
         {f"{KEEPS}[os.open('/', os.O_RDONLY)-holds / of its template]": REFUSED},
+    ),
+    Mutation(
+        "clone-pipes",
+        "a fork that keeps a file of its template's which has the number of a pipe that it may have",
+        "pipes and sockets are known by their numbers alone",
+        (
+            Change(SYSCALLS, "(os.makedev(major_below, minor_below), inode)", "(0, inode)"),
+            Change(SYSCALLS, "return found.st_dev, found.st_ino", "return 0, found.st_ino"),
+        ),
+        {
+            f"{LOOKS}test_pipe_is_known_by_more_than_its_number": "assert not verification",
+            f"{LOOKS}test_channel_is_known_by_more_than_its_number": "assert not verification",
+        },
     ),
     Mutation(
         "cell-mounts",

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,8 +47,13 @@ def process(prepare: Callable[[], None]) -> Iterator[int]:
 
 def problem(pid: int) -> str:
     """Of one that is in its right place, with nothing around it."""
-    expected = Expected(Cell.of(os.getpid()), os.getpid(), "", ALL, 0, frozenset(), 1)
-    return verification._of_status(pid, expected)
+    return verification._of_status(pid, expected(os.getpid()))
+
+
+def expected(cell_pid: int, **fields: Any) -> Expected:
+    """Of one in the cell of another process."""
+    known: dict[str, Any] = {"channel_inode": (0, 0), "output_inodes": frozenset()}
+    return Expected(Cell.of(cell_pid), os.getpid(), "", ALL, filter_count=1, **{**known, **fields})
 
 
 def wear_filter() -> None:
@@ -82,10 +90,37 @@ def test_nobody_traces_it() -> None:
 
 def test_one_that_has_ended_is_told_as_that() -> None:
     with process(wear_filter) as pid:
-        expected = Expected(Cell.of(pid), os.getpid(), "", ALL, 0, frozenset(), 1)
+        wanted = expected(pid)
 
     with pytest.raises(TemplateUnfit, match="it has ended"):
-        verify(pid, expected)
+        verify(pid, wanted)
+
+
+def test_pipe_is_known_by_more_than_its_number(tmp_path: Path) -> None:
+    # Whoever makes enough files in memory of its own gets one of any number.
+    os.mkfifo(tmp_path / "fifo")
+    fifo, (output, write) = sc.find_file(str(tmp_path / "fifo")), os.pipe()
+    try:
+        pipe = sc.find_file(f"/proc/self/fd/{output}")
+        assert pipe.inode == sc.inode_of(output)
+    finally:
+        os.close(output)
+        os.close(write)
+    device, _ = pipe.inode
+    wanted = expected(os.getpid(), output_inodes=frozenset({pipe.inode, (device, fifo.inode[1])}))
+
+    assert verification._is_harmless(pipe, wanted)
+    assert not verification._is_harmless(fifo, wanted)
+
+
+def test_channel_is_known_by_more_than_its_number(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as channel:
+        channel.bind(str(tmp_path / "socket"))
+        ours, file = sc.find_file(f"/proc/self/fd/{channel.fileno()}"), sc.find_file(str(tmp_path / "socket"))
+    device, _ = ours.inode
+
+    assert verification._is_harmless(ours, expected(os.getpid(), channel_inode=ours.inode))
+    assert not verification._is_harmless(file, expected(os.getpid(), channel_inode=(device, file.inode[1])))
 
 
 def test_where_a_file_is_mounted_is_known() -> None:
@@ -94,7 +129,7 @@ def test_where_a_file_is_mounted_is_known() -> None:
 
         with open(f"/proc/self/fdinfo/{file.fileno()}", encoding="ascii") as info:
             mount_id = next(int(line.split()[1]) for line in info if line.startswith("mnt_id:"))
-        assert (found.inode, found.mount_id) == (os.fstat(file.fileno()).st_ino, mount_id)
+        assert (found.inode, found.mount_id) == (sc.inode_of(file.fileno()), mount_id)
     assert sc.find_file("/dev/null").device == os.makedev(1, 3)
     with pytest.raises(FileNotFoundError):
         sc.find_file("/nonexistent")

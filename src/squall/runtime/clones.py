@@ -64,8 +64,8 @@ class Clones:
                 first_pid=template.entry.forked.pid,
                 cgroup_name=cgroup.name,
                 capabilities=sum(1 << number for number in kept_capabilities(spec.user)),
-                channel_inode=os.fstat(theirs.fileno()).st_ino,
-                output_inodes=frozenset(os.fstat(descriptor).st_ino for descriptor in template.entry.outputs),
+                channel_inode=sc.inode_of(theirs.fileno()),
+                output_inodes=frozenset(map(sc.inode_of, template.entry.outputs)),
                 filter_count=template.filter_count + 1,
             )
             ours.setblocking(False)

@@ -49,8 +49,8 @@ _CAPABILITY_VERSION_3 = 0x20080522
 SO_SNDBUFFORCE = 32
 _KCMP_VM = 1
 _STATX_MODE_TYPE_INODE_MOUNT, _STATX_BYTES = 0x1 | 0x2 | 0x100 | 0x1000, 256
-# struct statx: mode, inode, numbers of a device, mount.
-_STATX = struct.Struct("=28xH2xQ88xII8xQ")
+# struct statx: mode, inode, numbers of a device, of the device that it is on, mount.
+_STATX = struct.Struct("=28xH2xQ88xIIIIQ")
 _SIGNAL_MAX, _SIGNAL_SET_BYTES = 64, 8
 _PIDFD_INFO_BYTES, _PIDFD_INFO_EXIT = 64, 1 << 3
 # _IOWR(0xFF, 11, struct pidfd_info), in its first size.
@@ -296,7 +296,8 @@ class File(NamedTuple):
     """What a path leads to."""
 
     mode: int
-    inode: int
+    inode: tuple[int, int]
+    """With the device that it is on before it: the number alone may be another file's, too."""
     device: int
     """That it is, of a device; not the one that it is on."""
     mount_id: int
@@ -313,8 +314,14 @@ def find_file(path: str) -> File:
     if _libc.statx(_AT_FDCWD, path.encode(), 0, _STATX_MODE_TYPE_INODE_MOUNT, buffer) < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)
-    mode, inode, major, minor, mount_id = _STATX.unpack_from(buffer)
-    return File(mode, inode, os.makedev(major, minor), mount_id)
+    mode, inode, major, minor, major_below, minor_below, mount_id = _STATX.unpack_from(buffer)
+    return File(mode, (os.makedev(major_below, minor_below), inode), os.makedev(major, minor), mount_id)
+
+
+def inode_of(descriptor: int) -> tuple[int, int]:
+    """As `File` has it."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
 
 
 def is_memory_shared(pid: int, other: int) -> bool:

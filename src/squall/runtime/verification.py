@@ -71,8 +71,8 @@ class Expected:
     cgroup_name: str
     """Below the top of each hierarchy that is used."""
     capabilities: int
-    channel_inode: int
-    output_inodes: frozenset[int]
+    channel_inode: tuple[int, int]
+    output_inodes: frozenset[tuple[int, int]]
     """Pipes of its template's, which it has until it gets its own."""
     filter_count: int
     """Filters of system calls it wears: those of its template, and one more."""
