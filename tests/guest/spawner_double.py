@@ -230,6 +230,8 @@ class ForkedGuest(abc.ABC):
         self._guest: Any = None
         self.is_fork = False
         """Its template was fit to be forked."""
+        self.why_plain = ""
+        """What its template said where it was not."""
 
     def boot(self, agent: AgentDouble, boot: Boot) -> None:
         """Say what to load to who asks for it: the template of a function, and then, as any guest, its fork."""
@@ -296,7 +298,9 @@ class ForkedProcess(ForkedGuest):
 
     def fork(self) -> Any:
         """See `ForkedGuest`."""
-        self.is_fork = "ready" in self._template.report()
+        report = self._template.report()
+        self.is_fork = "ready" in report
+        self.why_plain = "" if self.is_fork else str(report)
         if self.is_fork:
             return self._template.fork().joined().begin(self._container_id)
         return self._plain()

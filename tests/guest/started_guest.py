@@ -127,27 +127,29 @@ class Process:
         is_async: bool = False,
         max_inputs: int = 1,
         is_batched: bool = False,
+        can_be_forked: bool = True,
     ) -> None:
-        """Make it the container of a function of these."""
+        """Make it the container of a function of these; see `introduce`."""
         self._is_batched = is_batched
         definition = Definition(BY_FILE, module, qualname, is_generator=is_generator, is_async=is_async)
         boot = Boot(
             CONTAINER, "ap-1", "app", "fu-1", qualname, definition, max_inputs=max_inputs, is_batched=is_batched
         )
-        self.introduce(boot)
+        self.introduce(boot, can_be_forked=can_be_forked)
 
-    def introduce(self, boot: Boot) -> None:
-        """Tell it what to load, when it has greeted."""
+    def introduce(self, boot: Boot, *, can_be_forked: bool = True) -> None:
+        """Tell it what to load, when it has greeted.
+
+        Args:
+            can_be_forked: a process that has loaded it. Where that cannot be, what is to be a fork is started plainly.
+        """
         if isinstance(self._process, ForkedGuest):
             self._process.boot(self.agent, boot)
+            is_to_be_fork = can_be_forked or not self._process.has_function
+            assert self._process.is_fork == is_to_be_fork, self._process.why_plain or "it is a fork"
             return
         self.agent.expect("GuestHello", GuestHello)
         self.agent.say("Boot", boot)
-
-    @property
-    def is_fork(self) -> bool | None:
-        """Whether it was forked; None where it is not to be."""
-        return self._process.is_fork if isinstance(self._process, ForkedGuest) else None
 
     @property
     def is_loaded_before(self) -> bool:

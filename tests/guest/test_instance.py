@@ -220,7 +220,14 @@ class Served:
         self.agent = process.agent
 
     def boot(
-        self, name: str, *, is_async: bool = False, max_inputs: int = 1, is_batched: bool = False, **values: Any
+        self,
+        name: str,
+        *,
+        is_async: bool = False,
+        max_inputs: int = 1,
+        is_batched: bool = False,
+        can_be_forked: bool = True,
+        **values: Any,
     ) -> None:
         """Tell it to be the class of that name."""
         definition = Definition(BY_FILE, "classes", name, is_async=is_async, is_class=True, parameters=PARAMETERS)
@@ -228,7 +235,7 @@ class Served:
             CONTAINER, "ap-1", "app", "fu-variant", name, definition, {name: "fu-base"},
             max_inputs=max_inputs, parameters=encode(values), is_batched=is_batched,
         )  # fmt: skip
-        self.process.introduce(boot)
+        self.process.introduce(boot, can_be_forked=can_be_forked)
 
     def give(self, index: int, method: str, *args: object, **batch: int) -> None:
         """One input."""
@@ -307,7 +314,7 @@ def test_a_method_that_there_is_not_is_told(guest: Served, method: str, message:
     ],
 )
 def test_what_cannot_be_made_is_told(guest: Served, name: str, values: dict[str, Any], message: str) -> None:
-    guest.boot(name, **values)
+    guest.boot(name, can_be_forked=False, **values)
 
     failed, body = guest.agent.expect("StartupFailed", StartupFailed)
 

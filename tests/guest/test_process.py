@@ -254,13 +254,6 @@ def test_function_runs_and_the_guest_ends_when_told(guest: Process) -> None:
     assert "adding 3" in printed
 
 
-def test_guest_that_is_to_be_a_fork_is_one(guest: Process) -> None:
-    guest.boot("add")
-    guest.agent.expect("Ready", Ready)
-
-    assert guest.is_fork in (None, True)
-
-
 def test_failure_names_the_users_frames(guest: Process) -> None:
     guest.boot("fail")
     guest.give(0, "nothing there")
@@ -300,7 +293,7 @@ def test_question_that_nobody_answers_comes_before_its_failure(guest: Process, q
 
 
 def test_question_while_the_module_is_imported_comes_before_its_failure(guest: Process) -> None:
-    guest.boot("x", module="asking_code")
+    guest.boot("x", module="asking_code", can_be_forked=False)
     guest.agent.expect("StartupFailed", StartupFailed)
 
     _, printed = guest.end()
@@ -309,7 +302,7 @@ def test_question_while_the_module_is_imported_comes_before_its_failure(guest: P
 
 
 def test_import_that_fails_with_more_text_than_can_be_sent_is_told(guest: Process) -> None:
-    guest.boot("x", module="verbose_code")
+    guest.boot("x", module="verbose_code", can_be_forked=False)
 
     code, printed = guest.end()  # first: a pipe that nobody reads holds less than it prints
 
@@ -585,7 +578,7 @@ def test_end_while_loading_blames_nobody(guest: Process) -> None:
 
 
 def test_end_on_the_way_out_is_silent(guest: Process) -> None:
-    guest.boot("add", module="broken_code")
+    guest.boot("add", module="broken_code", can_be_forked=False)
 
     failed, _ = guest.agent.expect("StartupFailed", StartupFailed)
 
@@ -617,7 +610,7 @@ def test_what_ends_a_program_is_its_inputs_failure_only(
 
 
 def test_function_that_is_not_there_is_told(guest: Process) -> None:
-    guest.boot("missing")
+    guest.boot("missing", can_be_forked=False)
 
     failed, _ = guest.agent.expect("StartupFailed", StartupFailed)
 

@@ -164,7 +164,7 @@ class ForkedContainer(ForkedGuest):
     def fork(self) -> GuestContainer:
         """See `ForkedGuest`."""
         report = self._starter.wait(self._starter.runtime.template_report(self._template_id))
-        self.is_fork = report.is_ready
+        self.is_fork, self.why_plain = report.is_ready, report.cause
         if self.is_fork and self._is_to_be_saved:
             self._is_to_be_saved = False
             self._save_and_bring_back()
