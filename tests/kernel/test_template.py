@@ -120,13 +120,14 @@ async def test_its_exit_is_told(forge: Forge, action: str, code: int | None, num
 
 async def test_what_it_leaves_behind_ends_with_it(forge: Forge) -> None:
     template = await forge.ready()
-    script = "import subprocess; print(subprocess.Popen(['setsid', 'sleep', '1000']).pid, flush=True)"
+    sleep = ["sleep", f"1000.{os.getpid()}"]  # nobody else's, on all the machine
+    script = f"import subprocess; print(subprocess.Popen(['setsid', *{sleep}]).pid, flush=True)"
 
     clone = await forge.clone(template, script)
-    await forge.containers.exit(clone)
+    assert (await forge.containers.exit(clone)).code == 0
 
     assert await forge.containers.exec(await forge.clone(template, "import time; time.sleep(60)"), "true")
-    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and _argv(pid) == ["sleep", "1000"]]
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and _argv(pid) == sleep]
 
 
 def _argv(pid: str) -> list[str]:
