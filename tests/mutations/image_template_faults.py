@@ -11,6 +11,7 @@ IMAGES = "tests/agent/template/test_image_templates.py::"
 MEMORY = "tests/agent/template/test_memory.py::"
 SAVED = "tests/agent/template/test_saved.py::"
 UNNEEDED = "tests/agent/test_templates_unneeded.py::"
+KEY = "tests/agent/template/test_key.py::"
 
 IMAGE_TEMPLATE_FAULTS = (
     Mutation(
@@ -216,5 +217,40 @@ IMAGE_TEMPLATE_FAULTS = (
             ),
         ),
         {f"{STARTS}test_all_short_paths_together_have_one_deadline": "it was not done in time"},
+    ),
+    Mutation(
+        "template-of-another-kernel",
+        "a function that is to be under gVisor now",
+        "its containers are started from the template of those that were not",
+        (Change(f"{TEMPLATE}key.py", '            "isolation": request.isolation,\n', ""),),
+        {f"{KEY}test_what_the_guest_begins_with_is_its_own[{{'isolation': 'gvisor'}}]": "!= key("},
+    ),
+    Mutation(
+        "template-of-another-guest",
+        "an agent that starts guests by another program",
+        "they are forked from a template that began by the one before",
+        (Change(f"{TEMPLATE}key.py", '"guest": [self._guest_entry, library_dir]', '"guest": [library_dir]'),),
+        {f"{KEY}test_what_the_guest_begins_with_is_its_own[{{'guest_entry': '/other'}}]": "!= key("},
+    ),
+    Mutation(
+        "crowded-out",
+        "templates that have nearly all the memory they may have",
+        "one that was wanted once is made in the place of another one that is used as much",
+        (Change(f"{TEMPLATE}templates.py", "> budget_bytes(self._config) * 9 // 10", "> budget_bytes(self._config)"),),
+        {f"{IMAGES}test_where_memory_is_short_one_is_made_for_what_is_started_often": "== [False, False, True]"},
+    ),
+    Mutation(
+        "crowded-for-ever",
+        "templates that have nearly all the memory they may have",
+        "what is started again and again has none, as others that nobody uses stay",
+        (Change(f"{TEMPLATE}wanted.py", "self._counts.get(key, 0) >= _INSISTENT", "False"),),
+        {f"{IMAGES}test_where_memory_is_short_one_is_made_for_what_is_started_often": "== [False, False, True]"},
+    ),
+    Mutation(
+        "ready-for-all",
+        "an app with many functions",
+        "what is ready for each of them stays, without a bound",
+        (Change(f"{TEMPLATE}templates.py", "        while len(reserves) > RESERVES_MAX:\n", "        while False:\n"),),
+        {f"{IMAGES}test_what_is_ready_is_for_the_functions_that_were_started_last": "assert list(reserves) =="},
     ),
 )

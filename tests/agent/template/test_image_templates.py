@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from squall.agent.template import wanted
+from squall.agent.template import templates, wanted
 from squall.agent.template.early_files import are_loaded, are_named
 from squall.agent.template.faults import EARLY_ENDS_MAX
 from squall.protocol.function import Resources
@@ -108,6 +108,54 @@ async def test_what_is_ready_for_files_that_are_edited_goes_and_the_template_sta
             assert specs(world, "ce-")[-1].container_id not in before
             await until(lambda: not before & set(world.machine.prepared))
         assert len(world.templates) == 1
+
+
+async def test_what_is_ready_is_for_the_functions_that_were_started_last(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(templates, "RESERVES_MAX", 2)
+    async with node(world):
+        await has_template(world)
+        await started(world, function_id=OTHER)
+        await started(world)
+        await filled(world)
+        reserves = template_of(world).reserves
+        of_one, of_other = [
+            {cell.cell_id for cell in (*reserves[one].cells, *reserves[one].parked)} for one in (ONE, OTHER)
+        ]
+        assert of_one <= set(world.machine.prepared)
+        assert of_other & set(world.machine.prepared)
+
+        with world.agent.templates._pools.starting():
+            await started(world, function_id="fu-00000003")
+
+            assert list(reserves) == [ONE, "fu-00000003"]
+            await until(lambda: not of_other & set(world.machine.prepared))
+            assert of_one <= set(world.machine.prepared)
+
+
+@pytest.mark.usefixtures("no_pools")
+async def test_where_memory_is_short_one_is_made_for_what_is_started_often(world: World) -> None:
+    async with node(world, template_memory_mib=65) as agent:
+        for number in range(3):
+            world.now += 1.0
+            container_id, _ = await snapshot(world, function_id=f"fu-{number:08}")
+            await world.end(container_id)
+        assert agent.templates.memory_bytes() == 60 * 2**20  # within bounds, without room for another one
+        world.may_report.clear()
+
+        async def has_got_going() -> bool:
+            container_id, answer = await started(world, function_id="fu-00000009")
+            await until(lambda: agent.containers._known[container_id].outfit.has_guest)
+            assert answer.path == "plain"
+            return agent.templates._wanted.is_coming(agent.templates._wanted.key_of("fu-00000009"))
+
+        assert [await has_got_going() for _ in range(3)] == [False, False, True]
+
+        world.may_report.set()
+        await until(lambda: any(one.kind == "image" and one.is_ready for one in agent.templates._roster.live.values()))
+        left = sorted((one.kind, one.request.function_id) for one in agent.templates._roster.live.values())
+        assert left == [("function", "fu-00000001"), ("function", "fu-00000002"), ("image", "")]
 
 
 @pytest.mark.parametrize("name", ["sitecustomize.py", "random.py", "lib/usercustomize.py", "squall/__init__.py"])

@@ -11,7 +11,7 @@ import pytest
 
 from squall.agent.image.progress import BuiltImage
 from squall.agent.template.key import TemplateKeys, of_image
-from squall.protocol.function import Resources
+from squall.protocol.function import GVISOR, Resources
 from squall.protocol.image import ImageConfig
 from squall.protocol.mount import MountRef
 from squall.protocol.node import ContainerStart
@@ -22,14 +22,21 @@ START = ContainerStart("ct-0000000001", "ap-1", "fu-1", "im-1", (MountRef("mo-1"
 BUILT = BuiltImage("im-1", ("/layers/1",), ImageConfig(python_path="/usr/bin/python3"))
 
 
-def keys(data_dir: Path) -> TemplateKeys:
-    made = TemplateKeys(data_dir, "/entry")
+def keys(data_dir: Path, guest_entry: str = "/entry") -> TemplateKeys:
+    made = TemplateKeys(data_dir, guest_entry)
     made.prepare()
     return made
 
 
-def key(data_dir: Path, kind: str = FUNCTION, image: BuiltImage = BUILT, library: str = "/l", **changes: Any) -> str:
-    return keys(data_dir).key(kind, replace(START, **changes), image, library)
+def key(
+    data_dir: Path,
+    kind: str = FUNCTION,
+    image: BuiltImage = BUILT,
+    library: str = "/l",
+    guest_entry: str = "/entry",
+    **changes: Any,
+) -> str:
+    return keys(data_dir, guest_entry).key(kind, replace(START, **changes), image, library)
 
 
 def test_who_a_container_is_makes_no_difference_and_neither_does_a_restart(tmp_path: Path) -> None:
@@ -49,8 +56,10 @@ def test_who_a_container_is_makes_no_difference_and_neither_does_a_restart(tmp_p
         {"resources": Resources(cpu_milli=1_000)},
         {"resources": Resources(memory_limit_mib=100)},
         {"is_network_blocked": True},
+        {"isolation": GVISOR},
         {"kind": IMAGE},
         {"library": "/other"},
+        {"guest_entry": "/other"},
         {"image": BuiltImage("im-1", ("/layers/2",), BUILT.config)},
         {"image": BuiltImage("im-1", BUILT.layers, replace(BUILT.config, workdir="/srv"))},
     ],
@@ -76,7 +85,17 @@ def test_what_is_a_functions_alone_is_nothing_to_the_guest(tmp_path: Path, chang
     assert key(tmp_path, IMAGE, **changes) == key(tmp_path, IMAGE)
 
 
-@pytest.mark.parametrize("changes", [{"app_id": "ap-2"}, {"env": {"A": "2"}}, {"is_network_blocked": True}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"app_id": "ap-2"},
+        {"env": {"A": "2"}},
+        {"is_network_blocked": True},
+        {"isolation": GVISOR},
+        {"guest_entry": "/other"},
+    ],
+    ids=str,
+)
 def test_what_the_guest_begins_with_is_its_own(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert key(tmp_path, IMAGE, **changes) != key(tmp_path, IMAGE)
 
