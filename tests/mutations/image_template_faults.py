@@ -12,6 +12,7 @@ MEMORY = "tests/agent/template/test_memory.py::"
 SAVED = "tests/agent/template/test_saved.py::"
 UNNEEDED = "tests/agent/test_templates_unneeded.py::"
 KEY = "tests/agent/template/test_key.py::"
+PARTS = "tests/main/test_parts.py::"
 
 IMAGE_TEMPLATE_FAULTS = (
     Mutation(
@@ -252,5 +253,18 @@ IMAGE_TEMPLATE_FAULTS = (
         "what is ready for each of them stays, without a bound",
         (Change(f"{TEMPLATE}templates.py", "        while len(reserves) > RESERVES_MAX:\n", "        while False:\n"),),
         {f"{IMAGES}test_what_is_ready_is_for_the_functions_that_were_started_last": "assert list(reserves) =="},
+    ),
+    Mutation(
+        "templates-without-memory",
+        "a server with SQUALL_TEMPLATE_MEMORY_MIB=0",
+        "its node loads each function once more, and finds its template too large",
+        (
+            Change(
+                "src/squall/main/parts.py",
+                "PLAIN if config.template_memory_mib == 0 else config.start_path",
+                "config.start_path",
+            ),
+        ),
+        {f"{PARTS}test_a_node_whose_templates_may_have_no_memory_makes_none[0-auto-plain]": "start_path == told"},
     ),
 )
