@@ -387,6 +387,23 @@ AGENT_TEMPLATE_FAULTS = (
         },
     ),
     Mutation(
+        "clone-lost-between-agents",
+        "an agent that begins and cannot take over a clone",
+        "its template has that clone for ever, and is not dropped for memory",
+        (
+            Change(
+                f"{AGENT}containers.py",
+                "                    self._templates.clone_gone(record.template_id, status.container_id)\n",
+                "                    pass\n",
+            ),
+        ),
+        {
+            f"{TEMPLATES}test_a_clone_that_cannot_be_taken_over_does_not_hold_its_template[True]": (
+                "not template_of(world).is_held"
+            ),
+        },
+    ),
+    Mutation(
         "machines-failures",
         "forks that fail for what is the machine's",
         "they speak against the template",

@@ -181,10 +181,13 @@ class Containers:
         for status in statuses:
             if status.labels.get(KIND_LABEL) == BUILD_KIND or status.container_id in others:
                 continue  # the image builder's, and what is there for starts to come
-            if not await self._adopt_one(status.container_id, records.get(status.container_id)):
+            record = records.get(status.container_id)
+            if not await self._adopt_one(status.container_id, record):
                 _log.info("%s: left by an earlier agent without a record; removed", status.container_id)
                 if not await self._is_removed(status.container_id):
                     others.add(status.container_id)
+                if record is not None:
+                    self._templates.clone_gone(record.template_id, status.container_id)
         for path in self._config.containers_dir.iterdir():
             if path.name not in self._by_runtime_id and path.name not in others:
                 if not await self._is_removed(path.name):

@@ -31,6 +31,7 @@ from squall.protocol.template import (
 from squall.runtime.contract import TemplateReport
 from squall.runtime.errors import SpawnerGone
 from squall.runtime.fake import FakeRuntime
+from squall.runtime.removal import remove_tree
 from squall.runtime.spec import ContainerSpec
 from tests.agent.nodes import filled, node, snapshot, specs, started, template_of, told
 from tests.agent.parts import CODEC, Inbox, until
@@ -237,6 +238,27 @@ async def test_a_template_without_a_record_is_removed_with_its_last_clone(world:
         await world.end(container_id)
         await until(lambda: not specs(world, "tp-"))
         assert not agent.templates._roster.live
+        await agent.end_all(0.0)
+    assert not world.left()
+
+
+@pytest.mark.parametrize("has_record", [True, False])
+async def test_a_clone_that_cannot_be_taken_over_does_not_hold_its_template(world: World, has_record: bool) -> None:
+    async with node(world) as agent:
+        container_id, _ = await snapshot(world)
+        template = template_of(world)
+        clone = agent.containers._known[container_id].outfit
+    remove_tree(str(clone.directory / "agent"))
+    if not has_record:
+        (template.outfit.directory / "template.json").write_text("{")
+
+    async with node(world) as agent:
+        assert not agent.containers.is_running(container_id)
+        assert clone.runtime_id not in world.machine.containers
+        if has_record:
+            assert not template_of(world).is_held
+        else:
+            await until(lambda: template.template_id not in world.machine.containers)
         await agent.end_all(0.0)
     assert not world.left()
 
