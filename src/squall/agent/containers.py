@@ -183,7 +183,7 @@ class Containers:
                 continue  # the image builder's, and what is there for starts to come
             record = records.get(status.container_id)
             if not await self._adopt_one(status.container_id, record):
-                _log.info("%s: left by an earlier agent without a record; removed", status.container_id)
+                _log.info("%s: left by an earlier agent and not taken over; removed", status.container_id)
                 if not await self._is_removed(status.container_id):
                     others.add(status.container_id)
                 if record is not None:
