@@ -39,6 +39,7 @@ class Detour:
 
 _NOT_SAVED = "a container under gVisor is restored from a memory snapshot, and its function has none"
 _ENTRYPOINT = "its image has an entrypoint"
+_ENDED = "it has ended"
 _DOUBTED = "a container forked from its template ended while it ran its first call"
 _FORKED = (FORK, PARKED)
 _FROM_TEMPLATES = (*_FORKED, RESTORE)
@@ -57,6 +58,11 @@ DETOURS = (
     *_detours("apart.restored Loaded", _FORKED, RESTORE, ""),
     *_detours("prints.f", _FORKED, PLAIN, _NOT_SAVED),
     *_detours("faults.f", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),
+    *_detours("environment.look", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),
+    *_detours("where.look", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),
+    *_detours("dockerfile.look", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),
+    # Its spawner is killed, and with it its template, which is found out by the start that follows.
+    *_detours("sleeping.sleep", _FROM_TEMPLATES, PLAIN, _ENDED),
     # These end their containers by themselves: the next attempt is made in one that is no fork.
     *_detours("crashing.exit_at_once exit_if_five read_null", _FROM_TEMPLATES, PLAIN, _DOUBTED),
     *_detours("family.die", _FROM_TEMPLATES, PLAIN, _DOUBTED),
