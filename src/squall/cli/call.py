@@ -37,8 +37,9 @@ def call_group() -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_calls(app: str, function: str, is_failed: bool, since: str, until: str, limit: int, is_json: bool) -> None:
     """List calls, newest first: the last ones, and those that are kept."""
+    since_s, until_s = moment_of(since), moment_of(until)
     if is_list_empty():
-        # As a server is started for what it is asked for, also for the name of a function.
+        # Before a function's name is looked up, for which a server would be started.
         show_calls(CallListing(()), is_json=is_json)
         return
     named_app, name = _named(function, app)
@@ -48,8 +49,8 @@ def list_calls(app: str, function: str, is_failed: bool, since: str, until: str,
         app=app or named_app,
         function=name,
         is_failed=is_failed,
-        since=moment_of(since),
-        until=moment_of(until),
+        since=since_s,
+        until=until_s,
         limit=limit,
         has_variants=True,
         environment=environment_of(None),
