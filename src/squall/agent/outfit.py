@@ -290,10 +290,13 @@ class Outfits:
 
     def _keep_ids(self, outfit: Outfit) -> None:
         """Also of what an earlier agent had: whose process may be left has the ids of its function."""
-        if not outfit.has_range:
-            with _logged(outfit, "its id range later"):
-                self._services.ranges.acquire(outfit.owner)
-                outfit.has_range = True
+        if outfit.has_range:
+            return
+        try:
+            self._services.ranges.acquire(outfit.owner)
+            outfit.has_range = True
+        except (RuntimeFailure, OSError) as error:
+            _log.error("%s: its ids may become another function's while it is there: %s", outfit.runtime_id, error)
 
     async def _is_taken_away(self, outfit: Outfit, failure: BaseException | None) -> bool:
         """Try it; it is among those that leave meanwhile."""
