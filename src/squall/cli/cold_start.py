@@ -201,7 +201,7 @@ def end(container_id: str) -> ContainerFlight:
         if time.monotonic() > deadline:
             stays = f"container {container_id} has not ended within {GONE_S:g} s"
             raise click.ClickException(
-                f"{stays}; what its exit hooks do is seen by: squall container show {container_id}"
+                f"{stays}; what its exit hooks print is seen by: squall container logs {container_id}"
             )
         time.sleep(LOOK_EVERY_S)
 
