@@ -33,7 +33,6 @@ from squall.runtime.verification import restored_problem
 CAUSE_LENGTH_MAX = 2_000
 NUMBER_MAX = 2.0**50
 """Of what a template says; more is nobody's memory or time."""
-"""Of a report."""
 FILES = "files"
 """In a template's directory: what it has written."""
 
