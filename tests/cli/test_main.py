@@ -122,3 +122,35 @@ def test_a_signal_that_comes_as_a_program_forks_ends_the_command_and_not_the_chi
     )
 
     assert (ended.returncode, ended.stdout, ended.stderr) == (128 + number, "7\n", "")
+
+
+SENDS_IN_A_FINALIZER = """
+import os, sys, time
+from squall.cli import main
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), int(sys.argv[1]))
+        time.sleep(0)
+
+def run(arguments):
+    Finalized()
+    time.sleep(10)
+    return 0
+
+main._run = run
+main.main()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_in_a_finalizer_ends_the_command_all_the_same(number: int) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SENDS_IN_A_FINALIZER, str(int(number))],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (ended.returncode, ended.stderr) == (128 + number, "")

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from threading import Timer
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -20,7 +21,7 @@ import click
 
 from squall.exception import Error
 from squall.protocol.version import VERSION
-from squall.sdk._fork_guard import ForkGuard
+from squall.sdk._fork_guard import AGAIN_S, ForkGuard
 
 # Loaded when used: `squall run` must not pay for what it does not need.
 _COMMANDS = {
@@ -152,6 +153,16 @@ def _take_signals() -> None:
         if signal.getsignal(number) is signal.SIG_DFL:
             forks.take(number, _terminate, signal.SIG_DFL)
     forks.install()
+    sys.unraisablehook = _send_again
+
+
+def _send_again(unraisable: sys.UnraisableHookArgs) -> None:
+    """A signal that came in a finalizer, which cannot raise, comes again a moment later. Python would print it only."""
+    interrupt = unraisable.exc_value
+    if not isinstance(interrupt, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    Timer(AGAIN_S, os.kill, (os.getpid(), _code_of(interrupt) - 128)).start()
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

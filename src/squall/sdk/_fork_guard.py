@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 AGAIN_S = 0.01
-"""After how long a process sends itself the signal that came while its main thread forked."""
+"""After how long a process sends itself a signal that came where none can be raised, as while its main thread forks."""
 
 
 class ForkGuard:
