@@ -114,7 +114,7 @@ async def test_disk_that_uploads_have_filled_to_their_limit_has_room_for_calls(
 
 async def _limit_pages(store: SqlStore) -> None:
     """Make the database's file as good as full."""
-    connections = [store._engine.connect() for _ in range(3)]
+    connections = [store._database._engine.connect() for _ in range(3)]
     for connection in connections:
         connection.exec_driver_sql("PRAGMA max_page_count=100")
         connection.close()

@@ -1,25 +1,16 @@
-"""The store in SQLite or PostgreSQL, by the same statements.
-
-SQLite runs with a write-ahead log and `synchronous=FULL`: a commit is on disk when it returns. One thread writes, in
-group commits; two read, and see what is committed.
-"""
+"""The store in SQLite or PostgreSQL, by the same statements."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import Connection
 
 from squall.protocol.app import DEPLOYED, STOPPED, STOPPING
-from squall.protocol.errors import EXHAUSTED, NOT_FOUND, UNAVAILABLE, PlatformError
+from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionSpec, Scaling
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
@@ -52,25 +43,17 @@ from squall.server.store import (
     sql_variants,
     sql_versions,
 )
-from squall.server.store.room import check_room
+from squall.server.store.database import Database
 from squall.server.store.schema import (
     APPS,
     ENVIRONMENTS,
     FUNCTIONS,
     IMAGES,
-    METADATA,
     MOUNTS,
-    SCHEMA_VERSION,
     SETTINGS,
-    complete_for,
 )
 from squall.server.store.upsert import upsert
-from squall.server.store.writes import GroupCommit, is_disk_full
 
-R = TypeVar("R")
-
-BUSY_TIMEOUT_MS = 10_000
-READ_THREADS = 2
 CALLS_PART = 0.5
 """Of what uploads leave of the disk, new calls leave so much for outputs: uploads alone must not keep calls out."""
 
@@ -79,56 +62,19 @@ class SqlStore:
     """See `Store`. Entering opens the database and brings it to the newest schema."""
 
     def __init__(self, url: str, migrate: Callable[[Connection], None]) -> None:
-        """`url` as SQLAlchemy has it; `migrate` is `migration.upgrade`, called when the schema is an older one."""
-        self._engine = _engine(url)
-        path = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
-        self._directory = os.path.dirname(os.path.abspath(path)) if path else ""
-        """Of the database's file; empty when it is somebody else's."""
-        self._migrate = migrate
-        self._readers = ThreadPoolExecutor(READ_THREADS, "store-read")
-        self._writes = GroupCommit(self._engine)
+        """See `Database`."""
+        self._database = Database(url, migrate)
+        self._read = self._database.read
+        self._write = self._database.write
 
     async def __aenter__(self) -> SqlStore:
-        """Open the database.
-
-        Raises:
-            PlatformError: `unavailable` when it cannot be, `conflict` when it is of a newer version.
-        """
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._readers, self._open)
-        except BaseException:
-            await self._close()
-            raise
+        """See `Database`."""
+        await self._database.__aenter__()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         """Commit what waits and close."""
-        await self._close()
-
-    async def _close(self) -> None:
-        await self._writes.close()
-        self._readers.shutdown()
-        self._engine.dispose()
-
-    def _open(self) -> None:
-        with _our_errors():
-            with self._engine.begin() as connection:
-                version = _schema_version(connection)
-                if version is None:
-                    _create(connection)
-                elif version != SCHEMA_VERSION:
-                    self._migrate(connection)
-
-    async def _read(self, read: Callable[[Connection], R]) -> R:
-        def run() -> R:
-            with _our_errors(), self._engine.connect() as connection:
-                return read(connection)
-
-        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
-
-    async def _write(self, apply: Callable[[Connection, Sequence[Any]], list[Any]], value: Any) -> Any:
-        with _our_errors():
-            return await self._writes.write(apply, value)
+        await self._database.__aexit__(*exc_info)
 
     # Apps
 
@@ -223,9 +169,8 @@ class SqlStore:
 
     async def put_variant(self, variant: StoredVariant) -> None:
         """See `Store`."""
-        if self._directory:
-            size_bytes = len(variant.parameters)
-            check_room(self._directory, f"cannot keep variant {variant.function_id}", size_bytes, part=CALLS_PART)
+        size_bytes = len(variant.parameters)
+        self._database.check_room(f"cannot keep variant {variant.function_id}", size_bytes, part=CALLS_PART)
         await self._write(sql_variants.put_variants, variant)
 
     async def get_variants(self, function_ids: frozenset[str]) -> tuple[StoredVariant, ...]:
@@ -287,7 +232,7 @@ class SqlStore:
     ) -> None:  # fmt: skip
         """See `Store`."""
         # Packed where others do not wait for it.
-        packed = await asyncio.get_running_loop().run_in_executor(self._readers, sql_versions.pack, functions)
+        packed = await self._database.aside(lambda: sql_versions.pack(functions))
         publication = sql_versions.Publication(app, version, functions, gone_ids, keep, packed)
         await self._write(sql_versions.publish, publication)
 
@@ -411,8 +356,7 @@ class SqlStore:
         return portion
 
     def _check_room(self, call_id: str, size_bytes: int) -> None:
-        if self._directory:
-            check_room(self._directory, f"cannot keep call {call_id}", size_bytes, part=CALLS_PART)
+        self._database.check_room(f"cannot keep call {call_id}", size_bytes, part=CALLS_PART)
 
     async def get_calls(self, call_ids: Sequence[str]) -> tuple[StoredCall, ...]:
         """See `Store`."""
@@ -511,9 +455,8 @@ class SqlStore:
 
     async def put_flights(self, flights: tuple[StoredFlight, ...], inputs: tuple[StoredInput, ...], now: float) -> None:
         """See `Store`."""
-        if self._directory:
-            size_bytes = sum(len(one.value) for one in inputs) + sum(len(one.detail) for one in flights)
-            check_room(self._directory, "cannot keep what became of calls", size_bytes, part=CALLS_PART)
+        size_bytes = sum(len(one.value) for one in inputs) + sum(len(one.detail) for one in flights)
+        self._database.check_room("cannot keep what became of calls", size_bytes, part=CALLS_PART)
         await self._write(sql_flights.put_flights, (flights, inputs, now))
 
     async def get_flight(self, call_id: str) -> StoredFlight | None:
@@ -594,57 +537,6 @@ class SqlStore:
     async def put_setting(self, name: str, value: str) -> None:
         """See `Store`."""
         await self._write(_put_settings, {"name": name, "value": value})
-
-
-def _engine(url: str) -> Engine:
-    complete_for(url)
-    if not url.startswith("sqlite"):
-        # A plan that was kept from when a table was small reads the whole of it ever after.
-        plans = {"prepare_threshold": None}
-        return sa.create_engine(url, pool_size=READ_THREADS + 1, max_overflow=0, pool_pre_ping=True, connect_args=plans)
-    engine = sa.create_engine(url, pool_size=READ_THREADS + 1, max_overflow=0)
-
-    @sa.event.listens_for(engine, "connect")
-    def set_up(connection: Any, _: object) -> None:
-        # The driver's own idea of when transactions begin leaves table definitions outside; we say BEGIN ourselves.
-        connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_TIMEOUT_MS}", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-
-    return engine
-
-
-def _schema_version(connection: Connection) -> str | None:
-    if not sa.inspect(connection).has_table("alembic_version"):
-        return None
-    return connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-
-
-def _create(connection: Connection) -> None:
-    """Make the tables of a new database at once: the migrations would make the same ones, and take longer to load."""
-    METADATA.create_all(connection)
-    connection.execute(sa.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
-    connection.execute(sa.text("INSERT INTO alembic_version VALUES (:version)"), {"version": SCHEMA_VERSION})
-
-
-@contextmanager
-def _our_errors() -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        reason = str(error.orig).strip()
-        if is_disk_full(error):
-            raise PlatformError(
-                EXHAUSTED,
-                f"cannot write the database: {reason}; free space in the data directory's file system, or move it",
-            ) from error
-        if isinstance(error, (OperationalError, InterfaceError)):
-            raise PlatformError(UNAVAILABLE, f"cannot use the database: {reason}; see that it runs") from error
-        raise
 
 
 def _newest_first(query: sa.Select[Any]) -> sa.Select[Any]:
