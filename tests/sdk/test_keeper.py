@@ -62,7 +62,7 @@ class FakeKept:
     def fail_waiting(self, error: BaseException) -> None:
         self.failures.append(error)
 
-    def drop_apps(self) -> None:
+    def drop_leases(self) -> None:
         self.has_apps = False
 
 

@@ -25,7 +25,8 @@ class EnvironmentCreate:
 
 @record
 class EnvironmentDelete:
-    """Delete an environment: its apps are stopped, its names of images taken away."""
+    """Delete an environment: its apps are stopped, its names of images taken away, and what is kept in
+    it is deleted."""
 
     name: str
 
@@ -36,6 +37,7 @@ class EnvironmentDeleted:
 
     app_count: int = 0
     image_name_count: int = 0
+    asset_count: int = 0
 
 
 @record

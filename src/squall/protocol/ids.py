@@ -30,6 +30,10 @@ KINDS = {
     "nd": "node",
     "sv": "server",
     "cl": "client",
+    "vo": "volume",
+    "di": "dict",
+    "qu": "queue",
+    "st": "secret",
     "ex": "exec",
     "rq": "request",
 }

@@ -11,6 +11,7 @@ from typing import Any
 
 from squall.protocol import (
     app,
+    asset,
     autoscaler,
     blob,
     call,
@@ -99,6 +100,11 @@ METHODS = _table(
     _ask("EnvironmentGet", environment.EnvironmentGet, environment.EnvironmentInfo, "One environment"),
     _ask("EnvironmentList", environment.EnvironmentList, environment.EnvironmentListing, "All environments"),
     _ask("EnvironmentDelete", environment.EnvironmentDelete, environment.EnvironmentDeleted, "Delete an environment"),
+    _ask("AssetCreate", asset.AssetCreate, asset.AssetInfo, "Make an asset"),
+    _ask("AssetGet", asset.AssetGet, asset.AssetInfo, "One asset by id or name"),
+    _ask("AssetList", asset.AssetList, asset.AssetListing, "Assets of a kind that have a name, newest first"),
+    _ask("AssetRename", asset.AssetRename, asset.AssetInfo, "Give an asset another name"),
+    _ask("AssetDelete", asset.AssetDelete, Empty, "Delete an asset and what is in it"),
     _ask("AppTagsPut", deployment.AppTagsPut, app.AppInfo, "Replace an app's tags"),
     _ask("FunctionCreate", function.FunctionCreate, function.FunctionCreated, "Create an app's functions"),
     _ask("FunctionGet", function.FunctionGet, function.FunctionSpec, "One function by id or name"),

@@ -96,6 +96,8 @@ class Client:
         self._streams: dict[int, ClientStream] = {}
         self._calls: dict[str, OpenCall] = {}
         self._apps: dict[str, tuple[AppCreate, tuple[FunctionCreate, ...]]] = {}
+        self._held: set[str] = set()
+        """Ids of ephemeral assets, which live as long as we do."""
         self._closes: deque[bytes] = deque()
         """Frames that say which calls are over; each waits for a connection."""
         self._has_drops = False
@@ -260,6 +262,15 @@ class Client:
         """Undo `keep_app`."""
         self._apps.pop(app_id, None)
 
+    def hold(self, asset_id: str) -> None:
+        """Stay connected as long as this asset is to live; the server knows whose it is."""
+        self._held.add(asset_id)
+        self.connection.news.ring()
+
+    def let_go(self, asset_id: str) -> None:
+        """Undo `hold`."""
+        self._held.discard(asset_id)
+
     def write_frame(self, kind: str, number: int, method: str, record: Any, body: bytes = b"", count: int = 0) -> None:
         """Send one frame if there is a connection."""
         self._write_header(self.codec.encode(kind, number, method, record, count), body)
@@ -269,7 +280,7 @@ class Client:
         self._keeper.is_closed = True
         self.connection.write(self._take_closes())
         self.connection.lose("the client was closed")
-        self.drop_apps()
+        self.drop_leases()
         self.fail_waiting(exception.ClientClosed("the client was closed"))
         self._keeper.close()
 
@@ -366,15 +377,16 @@ class Client:
 
     def has_work(self) -> bool:
         """See `Kept`."""
-        return bool(self._requests or self._calls or self._apps or self._has_drops)
+        return bool(self._requests or self._calls or self.has_leases() or self._has_drops)
 
     def has_leases(self) -> bool:
         """See `Kept`."""
-        return bool(self._apps)
+        return bool(self._apps or self._held)
 
-    def drop_apps(self) -> None:
+    def drop_leases(self) -> None:
         """See `Kept`."""
         self._apps.clear()
+        self._held.clear()
 
     def fail_waiting(self, error: BaseException) -> None:
         """See `Kept`."""

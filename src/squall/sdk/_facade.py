@@ -334,6 +334,18 @@ class ContextCall(Generic[P, T]):
         return self(*args, **kwargs)
 
 
+class blocking_static_context(Generic[P, T]):  # noqa: N801 - a decorator
+    """As `blocking_context`, for what needs no object."""
+
+    def __init__(self, core: Callable[P, AsyncGenerator[T, None]]) -> None:
+        self._core = core
+        self.__doc__ = core.__doc__
+        self.__name__ = core.__name__
+
+    def __get__(self, owner: object, kind: type) -> ContextCall[P, T]:
+        return ContextCall(self._core, self.__name__)
+
+
 class blocking_context(Generic[S, P, T]):  # noqa: N801 - a decorator
     """Make a context manager, for `with` and `async with`, of an async generator method."""
 

@@ -56,8 +56,8 @@ class Kept(Protocol):
     def fail_waiting(self, error: BaseException) -> None:
         """Tell those who wait that they wait in vain."""
 
-    def drop_apps(self) -> None:
-        """There is no connection to be had: do not look for one because of apps."""
+    def drop_leases(self) -> None:
+        """There is no connection to be had: do not look for one because of what is held."""
 
 
 class Keeper:
@@ -170,7 +170,7 @@ class Keeper:
         self._connection.news.ring()
 
     def _give_up(self, error: BaseException, cause: BaseException | None = None) -> None:
-        self._kept.drop_apps()
+        self._kept.drop_leases()
         self._fail(error, cause)
 
     def _fail(self, error: BaseException, cause: BaseException | None) -> None:

@@ -24,6 +24,7 @@ from squall.server.dispatch.app.deployments import Deployments
 from squall.server.dispatch.app.environments import Environments
 from squall.server.dispatch.app.schedules import Schedules
 from squall.server.dispatch.app.variants import Variants
+from squall.server.dispatch.asset.assets import Assets
 from squall.server.dispatch.client.blob_budget import BlobBudgets
 from squall.server.dispatch.client.callers import Caller
 from squall.server.dispatch.client.clients import Clients
@@ -115,7 +116,14 @@ class ControlPlane:
             apps=self.apps, environments=self.environments, fleet=self.fleet, store=store, clock=self.clock,
             tasks=self.tasks,
         )  # fmt: skip
-        self.clients = Clients(apps=self.apps, calls=self.calls, clock=self.clock, config=config, tasks=self.tasks)
+        self.assets = Assets(
+            apps=self.apps, environments=self.environments, store=store, codec=codec, clock=self.clock, config=config,
+            tasks=self.tasks,
+        )  # fmt: skip
+        self.environments.delete_assets = self.assets.delete_in
+        self.clients = Clients(
+            apps=self.apps, assets=self.assets, calls=self.calls, clock=self.clock, config=config, tasks=self.tasks
+        )
         self.nodes = Nodes(fleet=self.fleet, apps=self.apps, clock=self.clock, config=config)
         self.durable = Durable(
             store=store,
@@ -171,6 +179,7 @@ class ControlPlane:
     async def __aenter__(self) -> Self:
         await self.environments.load()
         await self.apps.load()
+        await self.assets.load()
         if self.apps.live:
             self.fleet.starts.expect_nodes()
         await self.schedules.load()

@@ -61,6 +61,7 @@ from squall.server.dispatch.app.apps import FUNCTIONS_MAX, LIVE
 from squall.server.dispatch.app.methods import deployment_methods
 from squall.server.dispatch.app.near import near
 from squall.server.dispatch.app.spec_size import check_sizes
+from squall.server.dispatch.asset.methods import asset_methods
 from squall.server.dispatch.client.callers import Caller
 from squall.server.dispatch.durable.spawns import RETRY_S, NoRoom
 from squall.server.dispatch.fleet import autoscaling
@@ -122,6 +123,7 @@ class Methods:
         }
         self.table |= flight_methods(plane)
         self.table |= deployment_methods(plane)
+        self.table |= asset_methods(plane)
         catalog = plane.catalog
         self.table |= {
             "ImageGet": self._image_get,

@@ -20,6 +20,7 @@ from squall.protocol.app import EPHEMERAL
 from squall.protocol.function import FunctionSpec, Scaling
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
+from squall.server.model.asset import AssetStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
@@ -143,6 +144,9 @@ class Store(Protocol):
     Every method raises PlatformError: `exhausted` when the disk is full (with what to do), `unavailable` when the
     database cannot be reached, `conflict` where stated.
     """
+
+    assets: AssetStore
+    """What users keep on the server."""
 
     # Apps
 

@@ -12,6 +12,7 @@ from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
 from squall.protocol.function import FunctionSpec, Scaling
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
+from squall.server.model.asset import AssetStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
@@ -27,6 +28,7 @@ from squall.server.model.store import (
 )
 from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion, superseded
+from squall.server.store.memory_assets import MemoryAssets
 
 K = TypeVar("K")
 
@@ -35,6 +37,8 @@ class MemoryStore:
     """See `Store`."""
 
     def __init__(self) -> None:
+        self._asset_rows = MemoryAssets()
+        self.assets: AssetStore = self._asset_rows
         self._apps: dict[str, StoredApp] = {}
         self._functions: dict[str, FunctionSpec] = {}
         self._variants: dict[str, StoredVariant] = {}

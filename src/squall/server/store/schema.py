@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0017"
+SCHEMA_VERSION = "0018"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -275,6 +275,30 @@ SCHEDULES = Table(
     Column("last_call_id", String, nullable=False),
     Column("last_outcome", String, nullable=False),
     Column("skipped_count", Integer, nullable=False),
+)
+
+ASSETS = Table(
+    "assets",
+    METADATA,
+    Column("asset_id", String, primary_key=True),
+    Column("kind", String, nullable=False),
+    # None of an ephemeral one: to both databases no two of these are the same.
+    Column("name", String),
+    Column("environment", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_by", String, nullable=False),
+    Column("owner", String, nullable=False),
+    UniqueConstraint("kind", "environment", "name", name="assets_by_name"),
+    Index("assets_by_age", "kind", "environment", "created_at", "asset_id"),
+    Index("assets_by_owner", "owner"),
+)
+
+# Assets that are forgotten, while something of what was in them is left.
+ASSET_GARBAGE = Table(
+    "asset_garbage",
+    METADATA,
+    Column("asset_id", String, primary_key=True),
+    Column("kind", String, nullable=False),
 )
 
 SETTINGS = Table(

@@ -15,6 +15,7 @@ from squall.protocol.function import FunctionSpec, Scaling
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
+from squall.server.model.asset import AssetStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
@@ -52,6 +53,7 @@ from squall.server.store.schema import (
     MOUNTS,
     SETTINGS,
 )
+from squall.server.store.sql_assets import SqlAssets
 from squall.server.store.upsert import upsert
 
 CALLS_PART = 0.5
@@ -66,6 +68,7 @@ class SqlStore:
         self._database = Database(url, migrate)
         self._read = self._database.read
         self._write = self._database.write
+        self.assets: AssetStore = SqlAssets(self._database)
 
     async def __aenter__(self) -> SqlStore:
         """See `Database`."""

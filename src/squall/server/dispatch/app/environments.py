@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +60,8 @@ class Environments:
         self._store = store
         self._clock = clock
         self._tasks = tasks
+        self.delete_assets: Callable[[str], Awaitable[int]] | None = None
+        """Deletes what is kept in an environment, and says how much that was."""
         self._created_at: dict[str, float] = {}
         """Besides the default."""
         self._entering: Counter[str] = Counter()
@@ -193,8 +195,9 @@ class Environments:
             names = await self._store.list_image_names(name)
             for one in names:
                 await self._store.delete_image_name(one.ref)
+            asset_count = await self.delete_assets(name) if self.delete_assets is not None else 0
             await self._store.delete_environment(name)
             self._created_at.pop(name, None)
         finally:
             del self._going[name]
-        return EnvironmentDeleted(len(apps), len(names))
+        return EnvironmentDeleted(len(apps), len(names), asset_count)

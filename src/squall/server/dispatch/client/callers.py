@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 # What the SDK inside a container may ask: to use its own app and those that descend from it, and to make and change the
 # latter. Everything else is for clients outside: a container can neither look at other apps nor stop anything that was
 # not started inside. What is named by a hash (blobs, mounts, images) is open to whoever knows the hash,
-# and a published image to whoever knows its name.
+# and a published image to whoever knows its name. Assets are open to all in their environment, but for secrets.
 CONTAINER_METHODS = frozenset({
     "Hello", "AppCreate", "AppGet", "AppStop", "FunctionBind", "FunctionCreate", "FunctionGet", "FunctionStats",
     "MountCreate", "BlobStat", "BlobPut", "BlobGet", "CallSpawn", "CallExtend", "CallRead", "CallGet", "CallInfo",
     "CallCancel", "CallOpen", "PutInputs", "CallClose", "ItemCredit", "ImageBuild", "ImageGet", "LogRead",
     "CallGraph", "FunctionWindow", "AppWindow", "AutoscalerGet", "AutoscalerUpdate", "EnvironmentGet",
-    "CallSpawnMany", "CallGather",
+    "CallSpawnMany", "CallGather", "AssetCreate", "AssetGet", "AssetList", "AssetRename", "AssetDelete",
 })  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from squall.protocol.ids import is_id
 from squall.protocol.peer import Peer
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.app.apps import Apps
+from squall.server.dispatch.asset.assets import Assets
 from squall.server.dispatch.client.client import Client
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.templates import Template
@@ -24,8 +25,11 @@ CLIENTS_BELOW_MAX = 5_000
 class Clients:
     """By app they are limited to and id: a container cannot take over the calls of another app's client."""
 
-    def __init__(self, *, apps: Apps, calls: CallTable, clock: Clock, config: ServerConfig, tasks: TaskSet) -> None:
+    def __init__(
+        self, *, apps: Apps, assets: Assets, calls: CallTable, clock: Clock, config: ServerConfig, tasks: TaskSet
+    ) -> None:
         self._apps = apps
+        self._assets = assets
         self._calls = calls
         self._clock = clock
         self._config = config
@@ -59,6 +63,7 @@ class Clients:
         if client.peer is not None and client.peer is not peer:
             client.peer.channel.close()
         client.connected(peer)
+        self._assets.taken_up_by(client)
         if client.away_timer is not None:
             client.away_timer.cancel()
             client.away_timer = None
@@ -80,6 +85,7 @@ class Clients:
         """The processes that its clients were are gone for good: their calls end now, and the apps that they held."""
         for client in [one for one in self._clients.values() if one.container_id == container_id]:
             self.forget(client)
+            self._assets.abandoned_by(client)
         self._apps.abandoned_by(container_id)
 
     def gone(self, client: Client, peer: Peer) -> None:
@@ -88,6 +94,7 @@ class Clients:
             return
         client.disconnected()
         self._apps.released_by(client)
+        self._assets.released_by(client)
         grace_s = self._config.call_grace_s if client.calls else 0.0
         client.away_timer = self._clock.call_later(grace_s, lambda: self._overdue(client))
 

@@ -1,0 +1,176 @@
+"""Assets in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from squall.protocol.errors import EXISTS, NOT_FOUND, PlatformError
+from squall.server.model.asset import StoredAsset
+from squall.server.store.database import Database
+from squall.server.store.many import insert_rows
+from squall.server.store.schema import ASSET_GARBAGE, ASSETS
+
+CONTENTS: dict[str, tuple[sa.Column[str], ...]] = {}
+"""Of each kind the columns that say whose a row is, of all tables that hold what is in assets of that kind."""
+
+
+class SqlAssets:
+    """See `AssetStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, asset: StoredAsset) -> StoredAsset:
+        """See `AssetStore`."""
+        kept: StoredAsset = await self._database.write(_put, asset)
+        return kept
+
+    async def get(self, asset_id: str) -> StoredAsset | None:
+        """See `AssetStore`."""
+        return await self._database.read(lambda connection: _one(connection, ASSETS.c.asset_id == asset_id))
+
+    async def find(self, kind: str, environment: str, name: str) -> StoredAsset | None:
+        """See `AssetStore`."""
+        return await self._database.read(lambda connection: _one(connection, _is_called(kind, environment, name)))
+
+    async def names(self, kind: str, environment: str, limit: int) -> tuple[str, ...]:
+        """See `AssetStore`."""
+        is_it = _is_in(kind, environment)
+        query = sa.select(ASSETS.c.name).where(is_it).order_by(ASSETS.c.created_at.desc()).limit(limit)
+        return tuple(await self._database.read(lambda connection: connection.execute(query).scalars().all()))
+
+    async def list(
+        self, kind: str, environment: str, limit: int, before: tuple[float, str] | None = None
+    ) -> tuple[StoredAsset, ...]:
+        """See `AssetStore`."""
+        query = sa.select(ASSETS).where(_is_in(kind, environment))
+        if before is not None:
+            query = query.where(sa.tuple_(ASSETS.c.created_at, ASSETS.c.asset_id) < before)
+        return await self._all(query.order_by(ASSETS.c.created_at.desc(), ASSETS.c.asset_id.desc()).limit(limit))
+
+    async def owned(self) -> tuple[StoredAsset, ...]:
+        """See `AssetStore`."""
+        return await self._all(sa.select(ASSETS).where(ASSETS.c.owner != ""))
+
+    async def rename(self, asset_id: str, name: str) -> StoredAsset:
+        """See `AssetStore`."""
+        renamed: StoredAsset = await self._database.write(_rename, (asset_id, name))
+        return renamed
+
+    async def delete(self, asset_ids: frozenset[str]) -> None:
+        """See `AssetStore`."""
+        await self._database.write(_delete, asset_ids)
+
+    async def delete_in(self, environment: str) -> int:
+        """See `AssetStore`."""
+        count: int = await self._database.write(_delete_in, environment)
+        return count
+
+    async def purge(self, limit: int) -> bool:
+        """See `AssetStore`."""
+        has_more: bool = await self._database.write(_purge, limit)
+        return has_more
+
+    async def _all(self, query: sa.Select[Any]) -> tuple[StoredAsset, ...]:
+        rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
+        return tuple(map(_asset_of, rows))
+
+
+def _asset_of(row: Mapping[Any, Any]) -> StoredAsset:
+    return StoredAsset(**{**row, "name": row["name"] or ""})
+
+
+def _is_in(kind: str, environment: str) -> sa.ColumnElement[bool]:
+    return (ASSETS.c.kind == kind) & (ASSETS.c.environment == environment) & ASSETS.c.name.is_not(None)
+
+
+def _is_called(kind: str, environment: str, name: str) -> sa.ColumnElement[bool]:
+    return (ASSETS.c.kind == kind) & (ASSETS.c.environment == environment) & (ASSETS.c.name == name)
+
+
+def _one(connection: Connection, is_it: sa.ColumnElement[bool]) -> StoredAsset | None:
+    row = connection.execute(sa.select(ASSETS).where(is_it)).mappings().first()
+    return _asset_of(row) if row is not None else None
+
+
+def _put(connection: Connection, assets: Sequence[StoredAsset]) -> list[StoredAsset]:
+    return [_put_one(connection, asset) for asset in assets]
+
+
+def _put_one(connection: Connection, asset: StoredAsset) -> StoredAsset:
+    is_it = ASSETS.c.asset_id == asset.asset_id
+    if asset.name:
+        is_it |= _is_called(asset.kind, asset.environment, asset.name)
+    known = _one(connection, is_it)
+    if known is not None:
+        return known
+    row = {
+        "asset_id": asset.asset_id,
+        "kind": asset.kind,
+        "name": asset.name or None,
+        "environment": asset.environment,
+        "created_at": asset.created_at,
+        "created_by": asset.created_by,
+        "owner": asset.owner,
+    }
+    connection.execute(sa.insert(ASSETS), [row])
+    return asset
+
+
+def _rename(connection: Connection, requests: Sequence[tuple[str, str]]) -> list[StoredAsset | PlatformError]:
+    return [_rename_one(connection, asset_id, name) for asset_id, name in requests]
+
+
+def _rename_one(connection: Connection, asset_id: str, name: str) -> StoredAsset:
+    asset = _one(connection, ASSETS.c.asset_id == asset_id)
+    if asset is None:
+        raise PlatformError(NOT_FOUND, f"no asset {asset_id}")
+    other = _one(connection, _is_called(asset.kind, asset.environment, name))
+    if other is not None and other.asset_id != asset_id:
+        raise PlatformError(EXISTS, f"there is a {asset.kind} {name!r} already")
+    connection.execute(sa.update(ASSETS).where(ASSETS.c.asset_id == asset_id).values(name=name))
+    renamed = _one(connection, ASSETS.c.asset_id == asset_id)
+    assert renamed is not None
+    return renamed
+
+
+def _delete(connection: Connection, requests: Sequence[frozenset[str]]) -> list[int]:
+    return [_delete_those(connection, ASSETS.c.asset_id.in_(sorted(asset_ids))) for asset_ids in requests]
+
+
+def _delete_in(connection: Connection, environments: Sequence[str]) -> list[int]:
+    return [_delete_those(connection, ASSETS.c.environment == environment) for environment in environments]
+
+
+def _delete_those(connection: Connection, are_they: sa.ColumnElement[bool]) -> int:
+    gone = connection.execute(sa.select(ASSETS.c.asset_id, ASSETS.c.kind, ASSETS.c.name).where(are_they)).all()
+    connection.execute(sa.delete(ASSETS).where(are_they))
+    insert_rows(connection, ASSET_GARBAGE, [{"asset_id": one.asset_id, "kind": one.kind} for one in gone])
+    return sum(one.name is not None for one in gone)
+
+
+def _purge(connection: Connection, limits: Sequence[int]) -> list[bool]:
+    return [_purge_some(connection, limit) for limit in limits]
+
+
+def _purge_some(connection: Connection, limit: int) -> bool:
+    for asset_id, kind in connection.execute(sa.select(ASSET_GARBAGE).limit(limit)).all():
+        for column in CONTENTS.get(kind, ()):
+            limit -= _purge_rows(connection, column, asset_id, limit)
+            if limit <= 0:
+                return True
+        connection.execute(sa.delete(ASSET_GARBAGE).where(ASSET_GARBAGE.c.asset_id == asset_id))
+        limit -= 1
+        if limit <= 0:
+            return True
+    return False
+
+
+def _purge_rows(connection: Connection, column: sa.Column[str], asset_id: str, limit: int) -> int:
+    keys = list(column.table.primary_key)
+    some = sa.select(*keys).where(column == asset_id).limit(limit)
+    return connection.execute(sa.delete(column.table).where(sa.tuple_(*keys).in_(some))).rowcount
