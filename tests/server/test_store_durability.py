@@ -14,6 +14,7 @@ import pytest
 from squall.protocol.call import SPAWN
 from squall.protocol.errors import PlatformError
 from squall.server.model.store import StoredCall, StoredInput, StoredOutput
+from squall.server.store.database import CONNECTIONS
 from squall.server.store.migration import upgrade
 from squall.server.store.room import check_room
 from squall.server.store.sql import SqlStore
@@ -114,7 +115,7 @@ async def test_disk_that_uploads_have_filled_to_their_limit_has_room_for_calls(
 
 async def _limit_pages(store: SqlStore) -> None:
     """Make the database's file as good as full."""
-    connections = [store._database._engine.connect() for _ in range(3)]
+    connections = [store._database._engine.connect() for _ in range(CONNECTIONS)]
     for connection in connections:
         connection.exec_driver_sql("PRAGMA max_page_count=100")
         connection.close()

@@ -32,6 +32,7 @@ from squall.protocol import (
     schedule,
     server,
     template,
+    volume,
 )
 from squall.protocol import function_window as window
 from squall.protocol.empty import Empty
@@ -105,6 +106,19 @@ METHODS = _table(
     _ask("AssetList", asset.AssetList, asset.AssetListing, "Assets of a kind that have a name, newest first"),
     _ask("AssetRename", asset.AssetRename, asset.AssetInfo, "Give an asset another name"),
     _ask("AssetDelete", asset.AssetDelete, Empty, "Delete an asset and what is in it"),
+    _ask("VolumeCommit", volume.VolumeCommit, volume.VolumeCommitted, "Make changes to a volume: its next version"),
+    _ask("VolumeCopy", volume.VolumeCopy, volume.VolumeCommitted, "Copy paths within a volume"),
+    _ask("VolumeRemove", volume.VolumeRemove, volume.VolumeCommitted, "Remove a path of a volume"),
+    _ask("VolumeRollback", volume.VolumeRollback, volume.VolumeCommitted, "Make an earlier version the newest"),
+    _ask("VolumeStat", volume.VolumeStat, volume.VolumeStatted, "What is at a path of a volume"),
+    _ask("VolumeList", volume.VolumeList, volume.VolumeListing, "What is in a directory of a volume"),
+    _ask("VolumeBlocksGet", volume.VolumeBlocksGet, volume.VolumeBlocks, "Where the content of a file is"),
+    _ask("VolumeHistoryGet", volume.VolumeHistoryGet, volume.VolumeHistory, "Versions of a volume, newest first"),
+    _ask("VolumeVersionGet", volume.VolumeVersionGet, volume.VolumeVersion, "One version, by number or time"),
+    _ask("VolumeDiff", volume.VolumeDiff, volume.VolumeDifferences, "How two versions differ"),
+    _ask("VolumeRetentionPut", volume.VolumeRetentionPut, volume.VolumeRetention, "Which versions of a volume stay"),
+    _ask("VolumeUsageGet", volume.VolumeUsageGet, volume.VolumeUsage, "How much of the store a volume takes"),
+    _ask("VolumeGc", volume.VolumeGc, volume.VolumeCollected, "Forget versions, and remove what nothing needs"),
     _ask("AppTagsPut", deployment.AppTagsPut, app.AppInfo, "Replace an app's tags"),
     _ask("FunctionCreate", function.FunctionCreate, function.FunctionCreated, "Create an app's functions"),
     _ask("FunctionGet", function.FunctionGet, function.FunctionSpec, "One function by id or name"),

@@ -25,6 +25,7 @@ from squall.server.dispatch.app.environments import Environments
 from squall.server.dispatch.app.schedules import Schedules
 from squall.server.dispatch.app.variants import Variants
 from squall.server.dispatch.asset.assets import Assets
+from squall.server.dispatch.asset.volumes import Volumes
 from squall.server.dispatch.client.blob_budget import BlobBudgets
 from squall.server.dispatch.client.callers import Caller
 from squall.server.dispatch.client.clients import Clients
@@ -64,6 +65,8 @@ SWEPT_MAX = 1_000
 BLOBS_S = 60.0
 IMAGES_S = 600.0
 """Between two notes of which images containers run on."""
+VOLUMES_S = 3_600.0
+"""Between two looks at which versions of volumes need not stay."""
 SETTLE_S = 5.0
 """How long leaving waits for accepted outputs of durable calls to be on disk."""
 
@@ -121,6 +124,7 @@ class ControlPlane:
             tasks=self.tasks,
         )  # fmt: skip
         self.environments.delete_assets = self.assets.delete_in
+        self.volumes = Volumes(assets=self.assets, store=store, blobs=blobs, codec=codec, clock=self.clock)
         self.clients = Clients(
             apps=self.apps, assets=self.assets, calls=self.calls, clock=self.clock, config=config, tasks=self.tasks
         )
@@ -190,6 +194,7 @@ class ControlPlane:
         self._every(BLOBS_S, self._tidy_blobs)
         self._every(IMAGES_S, self._note_images)
         self._every(IMAGES_S, self._note_stored)
+        self._every(VOLUMES_S, self._tidy_volumes)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -226,6 +231,9 @@ class ControlPlane:
 
     def _tidy_blobs(self) -> None:
         self.tasks.start(self.blob_budgets.tick(self.apps.live))
+
+    def _tidy_volumes(self) -> None:
+        self.tasks.start(self.volumes.tick())
 
     def _note_images(self) -> None:
         self.tasks.start(self._note_images_used())

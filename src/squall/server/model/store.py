@@ -26,6 +26,7 @@ from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion
+from squall.server.model.volume import VolumeStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,8 @@ class Store(Protocol):
 
     assets: AssetStore
     """What users keep on the server."""
+    volumes: VolumeStore
+    """What is in volumes."""
 
     # Apps
 

@@ -28,7 +28,9 @@ from squall.server.model.store import (
 )
 from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion, superseded
+from squall.server.model.volume import VolumeStore
 from squall.server.store.memory_assets import MemoryAssets
+from squall.server.store.memory_volumes import MemoryVolumes
 
 K = TypeVar("K")
 
@@ -38,7 +40,9 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._asset_rows = MemoryAssets()
+        self._volumes = MemoryVolumes(self._asset_rows)
         self.assets: AssetStore = self._asset_rows
+        self.volumes: VolumeStore = self._volumes
         self._apps: dict[str, StoredApp] = {}
         self._functions: dict[str, FunctionSpec] = {}
         self._variants: dict[str, StoredVariant] = {}
@@ -513,6 +517,7 @@ class MemoryStore:
         named |= {one.blob_sha256 for portion in portions for one in portion.inputs}
         named |= {item.blob_sha256 for outputs in self._outputs.values() for item in outputs.values()}
         named |= {item.blob_sha256 for item, _ in self._failed_inputs.values()}
+        named |= self._volumes.blocks()
         return frozenset(named - {""})
 
     async def list_calls(

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0018"
+SCHEMA_VERSION = "0019"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -299,6 +299,46 @@ ASSET_GARBAGE = Table(
     METADATA,
     Column("asset_id", String, primary_key=True),
     Column("kind", String, nullable=False),
+)
+
+VOLUME_VERSIONS = Table(
+    "volume_versions",
+    METADATA,
+    Column("volume_id", String, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("root", String, nullable=False),
+    Column("commit_id", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("cause", String, nullable=False),
+    Column("created_by", String, nullable=False),
+    Column("entry_count", BigInteger, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("put_count", BigInteger, nullable=False),
+    Column("removed_count", BigInteger, nullable=False),
+    UniqueConstraint("volume_id", "commit_id", name="volume_versions_by_commit"),
+)
+
+VOLUME_RETENTIONS = Table(
+    "volume_retentions",
+    METADATA,
+    Column("volume_id", String, primary_key=True),
+    Column("retention", Text, nullable=False),
+)
+
+# Directories of all versions of all volumes, by what is in them.
+VOLUME_NODES = Table(
+    "volume_nodes",
+    METADATA,
+    Column("sha256", String, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+VOLUME_NODE_BLOCKS = Table(
+    "volume_node_blocks",
+    METADATA,
+    Column("node_sha256", String, primary_key=True),
+    Column("block_sha256", String, primary_key=True),
+    Index("volume_node_blocks_by_block", "block_sha256"),
 )
 
 SETTINGS = Table(

@@ -31,6 +31,7 @@ from squall.server.model.store import (
 )
 from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion
+from squall.server.model.volume import VolumeStore
 from squall.server.store import (
     sql_apps,
     sql_calls,
@@ -43,6 +44,7 @@ from squall.server.store import (
     sql_schedules,
     sql_variants,
     sql_versions,
+    sql_volumes,
 )
 from squall.server.store.database import Database
 from squall.server.store.schema import (
@@ -54,6 +56,7 @@ from squall.server.store.schema import (
     SETTINGS,
 )
 from squall.server.store.sql_assets import SqlAssets
+from squall.server.store.sql_volumes import SqlVolumes
 from squall.server.store.upsert import upsert
 
 CALLS_PART = 0.5
@@ -69,6 +72,7 @@ class SqlStore:
         self._read = self._database.read
         self._write = self._database.write
         self.assets: AssetStore = SqlAssets(self._database)
+        self.volumes: VolumeStore = SqlVolumes(self._database)
 
     async def __aenter__(self) -> SqlStore:
         """See `Database`."""
@@ -558,4 +562,5 @@ def _live_blobs(connection: Connection) -> frozenset[str]:
     named.update(connection.execute(sa.select(FUNCTIONS.c.blob_sha256)).scalars())
     named.update(sql_versions.named_blobs(connection))
     named |= sql_calls.live_blobs(connection) | sql_flights.live_blobs(connection)
+    named.update(sql_volumes.live_blocks(connection))
     return frozenset(named - {""})

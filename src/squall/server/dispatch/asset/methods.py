@@ -15,13 +15,26 @@ Unary = Callable[[Caller, Any, bytes], Awaitable[tuple[Any, bytes]]]
 
 def asset_methods(plane: ControlPlane) -> dict[str, Unary]:
     """By name."""
-    assets = plane.assets
+    assets, volumes = plane.assets, plane.volumes
     return {
         "AssetCreate": _bodiless(assets.create),
         "AssetGet": _bodiless(assets.get),
         "AssetList": _bodiless(assets.list_some),
         "AssetRename": _bodiless(assets.rename),
         "AssetDelete": _bodiless(assets.delete),
+        "VolumeCommit": _bodiless(volumes.commit),
+        "VolumeCopy": _bodiless(volumes.copy),
+        "VolumeRemove": _bodiless(volumes.remove),
+        "VolumeRollback": _bodiless(volumes.roll_back),
+        "VolumeStat": _bodiless(volumes.stat),
+        "VolumeList": _bodiless(volumes.list_some),
+        "VolumeBlocksGet": _bodiless(volumes.blocks),
+        "VolumeHistoryGet": _bodiless(volumes.history),
+        "VolumeVersionGet": _bodiless(volumes.version),
+        "VolumeDiff": _bodiless(volumes.differences),
+        "VolumeRetentionPut": _bodiless(volumes.put_retention),
+        "VolumeUsageGet": _bodiless(volumes.usage),
+        "VolumeGc": _bodiless(volumes.collect),
     }
 
 

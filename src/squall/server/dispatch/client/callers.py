@@ -23,6 +23,8 @@ CONTAINER_METHODS = frozenset({
     "CallCancel", "CallOpen", "PutInputs", "CallClose", "ItemCredit", "ImageBuild", "ImageGet", "LogRead",
     "CallGraph", "FunctionWindow", "AppWindow", "AutoscalerGet", "AutoscalerUpdate", "EnvironmentGet",
     "CallSpawnMany", "CallGather", "AssetCreate", "AssetGet", "AssetList", "AssetRename", "AssetDelete",
+    "VolumeCommit", "VolumeCopy", "VolumeRemove", "VolumeRollback", "VolumeStat", "VolumeList", "VolumeBlocksGet",
+    "VolumeHistoryGet", "VolumeVersionGet", "VolumeDiff",
 })  # fmt: skip
 
 

@@ -1,0 +1,368 @@
+"""Volumes: trees of files, each state of which is a version that stays.
+
+Paths are text. What is no UTF-8 in a name travels byte by byte, each as a NUL and two hexadecimal digits: no name has a
+NUL of its own (`to_wire`, `from_wire`). Contents travel as blobs, one for each block.
+"""
+
+from __future__ import annotations
+
+import re
+
+from squall.protocol.records import record, replace
+
+BLOCK_BYTES = 8 * 2**20
+"""Of a file, but for its last block; small files share one."""
+HOLE = ""
+"""In the place of a block's SHA-256: as many zeros as it would have bytes."""
+
+FILE, DIRECTORY, SYMLINK = "file", "directory", "symlink"
+
+PUT, REMOVE, REMOVE_SEEN, COPY = "put", "remove", "remove_seen", "copy"
+"""What is done at a path: put an entry there; take away what is there; take away what is there of what the version had
+that the changes were made in; put there what that version has somewhere else."""
+
+_SURROGATES = re.compile("[\udc80-\udcff]")
+_BYTES = re.compile("\0([0-9a-f]{2})")
+
+
+def to_wire(path: str) -> str:
+    """A path of Python's as it travels."""
+    return _SURROGATES.sub(lambda found: f"\0{ord(found[0]) - 0xDC00:02x}", path)
+
+
+def from_wire(text: str) -> str:
+    """The other way round."""
+    return _BYTES.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text)
+
+
+@record
+class VolumeEntry:
+    """What is at a path."""
+
+    path: str
+    kind: str
+    mode: int = 0
+    """Permission bits."""
+    mtime_ns: int = 0
+    """Since 1970."""
+    size: int = 0
+    """Bytes of a file; of a directory, those of all files below."""
+    uid: int = 0
+    gid: int = 0
+    target: str = ""
+    """Of a symbolic link."""
+    entry_count: int = 0
+    """Of a directory: how many entries are below."""
+
+
+@record
+class VolumeChange:
+    """One change of a commit; changes are made in their order."""
+
+    path: str
+    action: str = PUT
+    kind: str = FILE
+    mode: int = 0o644
+    mtime_ns: int = 0
+    size: int = 0
+    uid: int = 0
+    gid: int = 0
+    blocks: tuple[str, ...] = ()
+    """Of a file, the SHA-256 of each of its blocks, in order."""
+    offset: int = 0
+    """Where in its only block the file begins."""
+    target: str = ""
+    """Of a symbolic link; of what is copied, the path it has in the version that the changes were made in."""
+
+
+@record
+class VolumeCommit:
+    """Make changes to a volume: its next version, if they change anything. The caller makes the id of the commit, so
+    repeating is harmless. Many changes come in pages, in order; they are made with the last one, all of them or none.
+
+    Errors: `invalid`; `conflict`, when a path is in the way and the changes are not forced, or pages are missing;
+    `exhausted`.
+    """
+
+    volume_id: str
+    commit_id: str
+    """One of a request, `rq-…`."""
+    changes: tuple[VolumeChange, ...] = ()
+    page: int = 0
+    """From 0."""
+    is_last: bool = True
+    version: int | None = None
+    """That the changes were made in; None for the newest."""
+    is_forced: bool = True
+    """A file may come in the place of a directory, and the other way round."""
+    is_replacing: bool = True
+    """A file may come in the place of another one; else that is an error, `exists`."""
+    cause: str = ""
+    """Where the changes come from, as the history shows it."""
+    created_by: str = ""
+    """The user of the program that makes them, likewise."""
+
+
+@record
+class VolumeVersion:
+    """One version as it is listed."""
+
+    number: int
+    """From 1; 0 is the empty volume that each begins as."""
+    created_at: float = 0.0
+    """Seconds since 1970."""
+    cause: str = ""
+    created_by: str = ""
+    entry_count: int = 0
+    size: int = 0
+    """Bytes of all its files."""
+    put_count: int = 0
+    """Paths that were put by what made it."""
+    removed_count: int = 0
+
+
+@record
+class VolumeCommitted:
+    """The answer: what the volume is now, or what is missing for it."""
+
+    version: VolumeVersion | None = None
+    """None before the last page, and while blocks are missing."""
+    missing: tuple[str, ...] = ()
+    """Blocks that the store does not have: put them, and send the last page again."""
+
+
+@record
+class VolumeCopy:
+    """Copy paths within a volume, as `cp` does. Errors as of `VolumeCommit`, and `not_found`."""
+
+    volume_id: str
+    commit_id: str
+    sources: tuple[str, ...] = ()
+    path: str = ""
+    is_deep: bool = False
+    """Directories too, with all that is in them."""
+    created_by: str = ""
+
+
+@record
+class VolumeRemove:
+    """Remove a path. Errors: `not_found`; `conflict` for a directory where it is not deep."""
+
+    volume_id: str
+    commit_id: str
+    path: str = ""
+    is_deep: bool = False
+    created_by: str = ""
+
+
+@record
+class VolumeStat:
+    """Ask what is at a path. Error: `not_found`."""
+
+    volume_id: str
+    path: str = ""
+    version: int | None = None
+
+
+@record
+class VolumeStatted:
+    """The answer."""
+
+    entry: VolumeEntry
+    version: int = 0
+    """That it is of."""
+
+
+@record
+class VolumeList:
+    """Ask what is in a directory, in the order of names; of a file, for itself. Error: `not_found`."""
+
+    volume_id: str
+    path: str = ""
+    is_deep: bool = False
+    version: int | None = None
+    limit: int = 1_000_000
+    after: str = ""
+    """The last path of the page before."""
+
+    def following(self, listing: VolumeListing) -> VolumeList | None:
+        """The question for the next page, of the same version."""
+        if not listing.is_cut or not listing.entries or listing.entries[-1].path == self.after:
+            return None
+        left = max(0, self.limit - len(listing.entries))
+        return replace(self, version=listing.version, after=listing.entries[-1].path, limit=left)
+
+
+@record
+class VolumeListing:
+    """The answer: a page of it."""
+
+    entries: tuple[VolumeEntry, ...]
+    version: int = 0
+    is_cut: bool = False
+
+
+@record
+class VolumeBlocksGet:
+    """Ask where the content of a file is. Errors: `not_found`; `conflict` for what is no file."""
+
+    volume_id: str
+    path: str
+    version: int | None = None
+    first: int = 0
+    """From this block on."""
+
+    def following(self, answer: VolumeBlocks) -> VolumeBlocksGet | None:
+        """The question for the next page, of the same version."""
+        if not answer.is_cut or not answer.blocks:
+            return None
+        return replace(self, version=answer.version, first=self.first + len(answer.blocks))
+
+
+@record
+class VolumeBlocks:
+    """The answer: a page of it."""
+
+    size: int
+    blocks: tuple[str, ...] = ()
+    offset: int = 0
+    version: int = 0
+    mode: int = 0
+    mtime_ns: int = 0
+    is_cut: bool = False
+
+
+@record
+class VolumeHistoryGet:
+    """Ask for versions, newest first."""
+
+    volume_id: str
+    limit: int = 100
+    before: int | None = None
+    """Those with smaller numbers."""
+
+    def following(self, history: VolumeHistory) -> VolumeHistoryGet | None:
+        """The question for the next page."""
+        if not history.is_cut or not history.versions or history.versions[-1].number == self.before:
+            return None
+        left = max(0, self.limit - len(history.versions))
+        return replace(self, before=history.versions[-1].number, limit=left)
+
+
+@record
+class VolumeHistory:
+    """The answer: a page of it."""
+
+    versions: tuple[VolumeVersion, ...]
+    is_cut: bool = False
+
+
+@record
+class VolumeVersionGet:
+    """Ask for one version: by number, by time, or the newest. Error: `not_found`."""
+
+    volume_id: str
+    version: int | None = None
+    at: float | None = None
+    """The one that was the newest then, seconds since 1970."""
+
+
+@record
+class VolumeDiff:
+    """Ask how two versions differ."""
+
+    volume_id: str
+    before: int
+    after: int | None = None
+    passed: int = 0
+    """So many differences are known already."""
+
+    def following(self, answer: VolumeDifferences) -> VolumeDiff | None:
+        """The question for the next page, of the same versions."""
+        if not answer.is_cut or not answer.paths:
+            return None
+        return replace(self, after=answer.after, passed=self.passed + len(answer.paths))
+
+
+@record
+class VolumeDifference:
+    """One path: what was there, and what is; None for nothing."""
+
+    before: VolumeEntry | None = None
+    after: VolumeEntry | None = None
+
+
+@record
+class VolumeDifferences:
+    """The answer: a page of it, by path."""
+
+    paths: tuple[VolumeDifference, ...]
+    after: int = 0
+    is_cut: bool = False
+
+
+@record
+class VolumeRollback:
+    """Make an earlier version the newest again, as a new version. Errors: `not_found`."""
+
+    volume_id: str
+    commit_id: str
+    version: int = 0
+    created_by: str = ""
+
+
+@record
+class VolumeRetention:
+    """Which versions stay: the newest always, the `count` newest, and those of the last `days`."""
+
+    count: int = 20
+    days: float = 7.0
+
+
+@record
+class VolumeRetentionPut:
+    """Say which versions of a volume stay; None asks what was said."""
+
+    volume_id: str
+    retention: VolumeRetention | None = None
+
+
+@record
+class VolumeGc:
+    """Forget versions that need not stay, and remove what nothing names any more."""
+
+    volume_id: str = ""
+    """Of this volume's versions; of all volumes', when it is empty."""
+    is_trial: bool = False
+    """Only say what would go."""
+
+
+@record
+class VolumeCollected:
+    """What went, or would."""
+
+    version_count: int = 0
+    node_count: int = 0
+    freed_bytes: int = 0
+    """Of blocks that nothing named any more."""
+
+
+@record
+class VolumeUsageGet:
+    """Ask how much of the store a volume takes."""
+
+    volume_id: str
+
+
+@record
+class VolumeUsage:
+    """Blocks are counted once, however many files and versions have them."""
+
+    head_bytes: int = 0
+    """Of the newest version's files, as they are read."""
+    stored_bytes: int = 0
+    """Of all blocks of all versions."""
+    own_bytes: int = 0
+    """Of those blocks that no other volume has."""
+    version_count: int = 0
+    oldest: int = 0

@@ -1,0 +1,236 @@
+"""Changes to a tree, as they come from clients and nodes, checked and carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+from squall.protocol import volume as wire
+from squall.protocol.blob import is_sha256
+from squall.protocol.errors import CONFLICT, EXISTS, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.volume import BLOCK_BYTES, HOLE, VolumeChange, VolumeEntry
+from squall.server.model.volume import MemoryNodes, NewNode, Nodes
+from squall.server.volume.entry import DIRECTORY, FILE, SYMLINK, Entry
+from squall.server.volume.nodes import write_blocks
+from squall.server.volume.tree import Conflict, PathError, TreeEditor, diff, find, parts_of, top_of, walk
+from squall.server.volume.usage import reachable
+
+KINDS = {wire.FILE: FILE, wire.DIRECTORY: DIRECTORY, wire.SYMLINK: SYMLINK}
+NAMES = {kind: name for name, kind in KINDS.items()}
+SIZE_MAX = 2**50
+"""Of a file: a pebibyte."""
+TARGET_CHARS_MAX = 4_095
+NUMBER_MAX = 2**63 - 1
+MODE_MAX = 0o7777
+ID_MAX = 65_535
+
+
+class Changed(NamedTuple):
+    """A tree that changes were made to."""
+
+    root: str
+    nodes: dict[str, NewNode]
+    """Those that it brings."""
+    put_count: int
+    removed_count: int
+    entry_count: int
+    size: int
+
+
+def check(change: VolumeChange) -> None:
+    """Refuse what no tree should have, before anything is done.
+
+    Raises:
+        PlatformError: `invalid`, naming the path.
+    """
+    path = wire.from_wire(change.path)
+    what = f"VolumeCommit: {path[:200]!r}"
+    try:
+        if not parts_of(path):
+            raise PathError("it is the top of the volume, which is not changed itself")
+        if change.action == wire.COPY:
+            parts_of(wire.from_wire(change.target))
+    except PathError as error:
+        raise PlatformError(INVALID, f"{what}: {error}") from None
+    if change.action not in (wire.PUT, wire.REMOVE, wire.REMOVE_SEEN, wire.COPY):
+        raise PlatformError(INVALID, f"{what}: {change.action[:40]!r} is nothing that is done to a path")
+    if change.action != wire.PUT:
+        return
+    numbers = (
+        ("mode", change.mode, 0, MODE_MAX),
+        ("mtime_ns", change.mtime_ns, -NUMBER_MAX, NUMBER_MAX),
+        ("size", change.size, 0, SIZE_MAX),
+        ("uid", change.uid, 0, ID_MAX),
+        ("gid", change.gid, 0, ID_MAX),
+        ("offset", change.offset, 0, BLOCK_BYTES),
+    )
+    for name, number, least, most in numbers:
+        if not least <= number <= most:
+            raise PlatformError(INVALID, f"{what}: {name} must be from {least} to {most}")
+    if change.kind not in KINDS:
+        raise PlatformError(INVALID, f"{what}: {change.kind[:40]!r} is none of {', '.join(KINDS)}")
+    if change.kind == wire.SYMLINK and not 0 < len(change.target) <= TARGET_CHARS_MAX:
+        raise PlatformError(INVALID, f"{what}: a symbolic link has a target of 1 to {TARGET_CHARS_MAX} characters")
+    _check_blocks(what, change)
+
+
+def _check_blocks(what: str, change: VolumeChange) -> None:
+    needed = -(-change.size // BLOCK_BYTES) if change.kind == wire.FILE else 0
+    if len(change.blocks) != needed:
+        raise PlatformError(INVALID, f"{what}: {len(change.blocks)} blocks, and its size makes {needed}")
+    if change.offset and (needed != 1 or change.offset + change.size > BLOCK_BYTES or change.blocks[0] == HOLE):
+        raise PlatformError(INVALID, f"{what}: only a small file in a block that is there begins within it")
+    if not all(block == HOLE or is_sha256(block) for block in change.blocks):
+        raise PlatformError(INVALID, f"{what}: a block is named by a SHA-256 in hexadecimal digits")
+
+
+def apply(
+    nodes: Nodes,
+    root: str,
+    seen_root: str,
+    changes: Iterable[VolumeChange],
+    *,
+    is_forced: bool = True,
+    is_replacing: bool = True,
+) -> Changed:
+    """The tree with these changes, each of which was checked.
+
+    Args:
+        root: the tree as it is.
+        seen_root: as it was for whoever made the changes.
+
+    Raises:
+        PlatformError: `conflict`, when something is in the way; `exists` for a file that is not to be replaced;
+            `not_found` for what is to be copied.
+    """
+
+    def change_all(editor: TreeEditor, made: MemoryNodes) -> None:
+        for change in changes:
+            path = wire.from_wire(change.path)
+            if not is_replacing and change.action == wire.PUT and change.kind != wire.DIRECTORY:
+                _check_free(editor, path)
+            try:
+                _apply_one(editor, made, seen_root, change, path, is_forced=is_forced)
+            except Conflict as error:
+                hint = "remove it first, or force that"
+                raise PlatformError(CONFLICT, f"VolumeCommit: {error}; {hint}") from None
+
+    return edited(nodes, root, change_all)
+
+
+def _check_free(editor: TreeEditor, path: str) -> None:
+    there = editor.find(path)
+    if there is not None and there.kind != DIRECTORY:
+        hint = "force=True (-f) replaces it"
+        raise PlatformError(EXISTS, f"VolumeCommit: there is a file {path[:200]!r} already; {hint}")
+
+
+def edited(nodes: Nodes, root: str, edit: Callable[[TreeEditor, MemoryNodes], None]) -> Changed:
+    """The tree that an edit makes of another one, and how they differ."""
+    made = MemoryNodes(nodes)
+    editor = TreeEditor(made, root)
+    edit(editor, made)
+    after = editor.write()
+    put_count = removed_count = 0
+    for change in diff(made, root, after):
+        put_count += change.after is not None
+        removed_count += change.after is None
+    top = top_of(made, after)
+    # Not those of its states in between. What was there has nothing that is new in it.
+    live = reachable(made, [after], within=made.made)
+    brought = {name: node for name, node in made.made.items() if name in live}
+    return Changed(after, brought, put_count, removed_count, top.below, top.size)
+
+
+def _apply_one(
+    editor: TreeEditor, made: MemoryNodes, seen_root: str, change: VolumeChange, path: str, *, is_forced: bool
+) -> None:
+    if change.action == wire.PUT:
+        editor.put(path, _entry_of(made, change), is_forced=is_forced)
+    elif change.action == wire.REMOVE:
+        editor.remove(path)
+    elif change.action == wire.REMOVE_SEEN:
+        seen = find(made, seen_root, path)
+        if seen is not None:
+            editor.remove_seen(path, seen)
+    else:
+        source = wire.from_wire(change.target)
+        found = find(made, seen_root, source) if parts_of(source) else None
+        if found is None:
+            raise PlatformError(NOT_FOUND, f"VolumeCommit: there is no {source[:200]!r} to copy to {path[:200]!r}")
+        editor.put(path, found, is_forced=is_forced)
+
+
+def _entry_of(nodes: Nodes, change: VolumeChange) -> Entry:
+    blocks, block_list = write_blocks(nodes, change.blocks)
+    return Entry(
+        "",
+        KINDS[change.kind],
+        change.mode,
+        change.mtime_ns,
+        change.uid,
+        change.gid,
+        change.size if change.kind == wire.FILE else 0,
+        blocks,
+        change.offset,
+        block_list,
+        wire.from_wire(change.target),
+    )
+
+
+def shown(path: str, entry: Entry) -> VolumeEntry:
+    """As it travels."""
+    return VolumeEntry(
+        wire.to_wire(path),
+        NAMES[entry.kind],
+        entry.mode,
+        entry.mtime_ns,
+        entry.size,
+        entry.uid,
+        entry.gid,
+        wire.to_wire(entry.target),
+        entry.below,
+    )
+
+
+def copy(editor: TreeEditor, nodes: Nodes, root: str, sources: Sequence[str], path: str, *, is_deep: bool) -> None:
+    """What `cp` does: into a directory that is there, or else to that path. Directories that are there are merged.
+
+    Raises:
+        PlatformError: `not_found`; `invalid` for a directory where it is not deep, or into itself; `conflict`.
+    """
+    into = find(nodes, root, path)
+    is_into = into is not None and into.kind == DIRECTORY
+    if len(sources) > 1 and not is_into:
+        raise PlatformError(
+            CONFLICT, f"VolumeCopy: {path[:200]!r} is no directory, and several things are to be copied"
+        )
+    for source in sources:
+        found = find(nodes, root, source)
+        if found is None:
+            raise PlatformError(NOT_FOUND, f"VolumeCopy: there is no {source[:200]!r} in the volume")
+        parts = parts_of(source)
+        target = parts_of(path) + (parts[-1:] if is_into else ())
+        if found.kind == DIRECTORY:
+            if not is_deep:
+                message = f"{source[:200]!r} is a directory; copy it with recursive=True (-r)"
+                raise PlatformError(INVALID, f"VolumeCopy: {message}")
+            if target[: len(parts)] == parts:
+                raise PlatformError(INVALID, f"VolumeCopy: {source[:200]!r} cannot be copied into itself")
+        try:
+            _copy_to(editor, nodes, found, "/".join(target))
+        except Conflict as error:
+            raise PlatformError(CONFLICT, f"VolumeCopy: {error}") from None
+
+
+def _copy_to(editor: TreeEditor, nodes: Nodes, found: Entry, path: str) -> None:
+    there = editor.find(path)
+    if found.kind != DIRECTORY or there is None:
+        editor.put(path, found, is_forced=False)
+        return
+    if there.kind != DIRECTORY:
+        raise Conflict(f"{path!r} is no directory there")
+    for below, entry in walk(nodes, found, path, is_deep=True):
+        editor.put(
+            below, entry._replace(node="", below=0, size=0) if entry.kind == DIRECTORY else entry, is_forced=False
+        )

@@ -1,0 +1,175 @@
+"""Versions of volumes that need not stay, and what is left when they are forgotten.
+
+Three things go, one after the other: versions; nodes that no version has; blocks that nothing names. Commits go on
+meanwhile, and may name anew what was garbage. So nothing is taken away while a commit is between looking and naming
+(`untouched`), and what was named since the search began (`named`) is not garbage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from squall.protocol.errors import NOT_FOUND, PlatformError
+from squall.protocol.pages import PAGE_RECORDS_MAX
+from squall.protocol.volume import VolumeCollected, VolumeUsage
+from squall.server.model.volume import Nodes, StoredVolumeVersion
+from squall.server.volume import retention
+from squall.server.volume.usage import block_sizes, reachable
+
+if TYPE_CHECKING:
+    from squall.server.model.blobs import BlobStore
+    from squall.server.model.clock import Clock
+    from squall.server.model.store import Store
+
+AT_ONCE = 500
+"""Nodes that are removed in one transaction, and blocks in one go: commits wait for it."""
+
+_log = logging.getLogger("squall.server.dispatch.asset.volume_garbage")
+
+
+class VolumeGarbage:
+    """What may go of all volumes."""
+
+    def __init__(self, store: Store, blobs: BlobStore, clock: Clock) -> None:
+        self._all = store
+        self._store = store.volumes
+        self._blobs = blobs
+        self._clock = clock
+        self._naming = 0
+        """Commits that have looked what is there, and have not named it yet."""
+        self._is_taking = False
+        self._changed = asyncio.Condition()
+        self._collecting = asyncio.Lock()
+        self._since: set[str] | None = None
+        """Nodes that were named since a search for garbage began; None while there is none."""
+
+    @asynccontextmanager
+    async def untouched(self) -> AsyncIterator[None]:
+        """Meanwhile nothing is taken away."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._is_taking)
+            self._naming += 1
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._naming -= 1
+                self._changed.notify_all()
+
+    @asynccontextmanager
+    async def _taking(self) -> AsyncIterator[None]:
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._naming)
+            self._is_taking = True
+        try:
+            yield
+        finally:
+            async with self._changed:
+                self._is_taking = False
+                self._changed.notify_all()
+
+    def named(self, nodes: Iterable[str]) -> None:
+        """A commit brings these."""
+        if self._since is not None:
+            self._since.update(nodes)
+
+    async def collect(self, volume_ids: Iterable[str], *, is_trial: bool = False) -> VolumeCollected:
+        """Forget versions of these volumes that need not stay, and remove what no volume needs any more."""
+        async with self._collecting:
+            going = {volume_id: await self._to_forget(volume_id) for volume_id in sorted(volume_ids)}
+            if is_trial:
+                return await self._would_go(going)
+            version_count = 0
+            async with self._taking():
+                self._since = set()
+                for volume_id, numbers in going.items():
+                    if numbers:
+                        version_count += await self._store.forget(volume_id, numbers)
+            try:
+                node_count, unnamed = await self._sweep()
+                freed = await self._delete(unnamed)
+            finally:
+                self._since = None
+        return VolumeCollected(version_count, node_count, freed)
+
+    async def volume_ids(self) -> frozenset[str]:
+        """Volumes that have versions, also of those that are deleted and not purged yet."""
+        return frozenset(volume_id for volume_id, _ in await self._store.roots())
+
+    async def versions(self, volume_id: str) -> list[StoredVolumeVersion]:
+        """All versions of a volume that are kept, newest first."""
+        found: list[StoredVolumeVersion] = []
+        while page := await self._store.history(volume_id, PAGE_RECORDS_MAX, found[-1].number if found else None):
+            found += page
+        return found
+
+    async def _to_forget(self, volume_id: str) -> frozenset[int]:
+        said = await self._store.get_retention(volume_id) or retention.DEFAULT
+        return retention.to_forget(await self.versions(volume_id), said, self._clock.now())
+
+    async def _would_go(self, going: dict[str, frozenset[int]]) -> VolumeCollected:
+        roots = await self._store.roots()
+        dead = {root for (volume_id, number), root in roots.items() if number in going.get(volume_id, ())}
+        kept = {root for (volume_id, number), root in roots.items() if number not in going.get(volume_id, ())}
+
+        def look(nodes: Nodes) -> tuple[int, int]:
+            return len(reachable(nodes, dead) - reachable(nodes, kept)), _own_bytes(nodes, dead, kept)
+
+        return VolumeCollected(sum(map(len, going.values())), *await self._store.look(look))
+
+    async def _sweep(self) -> tuple[int, set[str]]:
+        roots = set((await self._store.roots()).values())
+        live = await self._store.look(lambda nodes: reachable(nodes, roots))
+        dead = sorted(await self._store.nodes() - live)
+        count, unnamed = 0, set[str]()
+        for start in range(0, len(dead), AT_ONCE):
+            async with self._taking():
+                some = frozenset(dead[start : start + AT_ONCE]) - (self._since or set())
+                unnamed |= await self._store.remove_nodes(some)
+            count += len(some)
+        return count, unnamed
+
+    async def _delete(self, unnamed: set[str]) -> int:
+        """Delete blocks that nothing names; how many bytes they had."""
+        freed, blocks = 0, sorted(unnamed)
+        for start in range(0, len(blocks), AT_ONCE):
+            async with self._taking():
+                # Named by what else there is, or again by a commit.
+                named = await self._all.live_blobs()
+                for block in set(blocks[start : start + AT_ONCE]) - named:
+                    freed += await self._delete_one(block)
+        return freed
+
+    async def _delete_one(self, block: str) -> int:
+        try:
+            size, _ = await self._blobs.get_chunk(block, 0, 0)
+            await self._blobs.delete(block)
+        except PlatformError as error:
+            if error.code != NOT_FOUND:
+                _log.warning("block %s is left for now: %s", block, error)
+            return 0
+        return size
+
+    async def usage(self, volume_id: str) -> VolumeUsage:
+        """How much of the store a volume takes."""
+        roots = await self._store.roots()
+        own = {root for (owner, _), root in roots.items() if owner == volume_id}
+        others = {root for (owner, _), root in roots.items() if owner != volume_id}
+
+        def look(nodes: Nodes) -> tuple[int, int]:
+            return sum(block_sizes(nodes, own).values()), _own_bytes(nodes, own, others)
+
+        stored_bytes, own_bytes = await self._store.look(look)
+        numbers = [number for owner, number in roots if owner == volume_id]
+        head = await self._store.head(volume_id)
+        return VolumeUsage(head.size, stored_bytes, own_bytes, len(numbers), min(numbers, default=0))
+
+
+def _own_bytes(nodes: Nodes, roots: Iterable[str], others: Iterable[str]) -> int:
+    """Of the blocks that these trees name and the others do not."""
+    named = block_sizes(nodes, others)
+    return sum(size for block, size in block_sizes(nodes, roots).items() if block not in named)
