@@ -24,6 +24,7 @@ FUNCTIONS: dict[str, str] = DECIDED.pop("functions")
 
 SERVERS = "web functions and servers"
 CLIENTS = "clients with credentials of their own"
+MOUNTS = "volumes in containers"
 LOGS = "logs and metrics of the past"
 DASHBOARD = "the dashboard"
 SANDBOXES = "sandboxes"
@@ -47,6 +48,11 @@ TO_COME: dict[str, str] = {
     "Function.metrics": LOGS,
     "FunctionCall.client": CLIENTS,
     "FunctionCall.get_dashboard_url": DASHBOARD,
+    "Volume.client": CLIENTS,
+    "Volume.commit": MOUNTS,
+    "Volume.get_dashboard_url": DASHBOARD,
+    "Volume.reload": MOUNTS,
+    "Volume.with_mount_options": MOUNTS,
 }
 """Each name that is not there yet; of a class that is to come, the class stands for all of it."""
 
@@ -59,6 +65,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "FunctionCall": lambda: squall.FunctionCall.from_id("fc-surface"),
     "Cls": lambda: _of_package("Cls").from_name("surface", "Class"),
     "Environment": lambda: _of_package("Environment").from_name("surface"),
+    "Volume": lambda: _of_package("Volume").from_name("surface"),
 }
 """How an object comes about without a server."""
 
@@ -209,7 +216,7 @@ def test_namespaces_have_their_methods_each_with_aio(name: str) -> None:
         assert_fits(f"{name}.{method}", inspect.getattr_static(type(space), method), text)
 
 
-@pytest.mark.parametrize("kind", ["Cls", "Environment", "Function", "FunctionCall"])
+@pytest.mark.parametrize("kind", ["Cls", "Environment", "Function", "FunctionCall", "Volume"])
 def test_handles_have_what_all_of_them_have(kind: str) -> None:
     """They were decided for all kinds of objects at once: what the file here leaves out would never be missed."""
     decided = DECIDED[kind]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from squall.sdk.schedule import Cron as Cron
     from squall.sdk.schedule import Period as Period
     from squall.sdk.secret import Secret as Secret
+    from squall.sdk.volume import Volume as Volume
 
 # Where each name is; loaded when it is first used, because every container imports this package.
 _PLACES = {
@@ -58,6 +59,7 @@ _PLACES = {
     "Period": "squall.sdk.schedule",
     "Retries": "squall.sdk.retries",
     "Secret": "squall.sdk.secret",
+    "Volume": "squall.sdk.volume",
     "batched": "squall.sdk._batched",
     "concurrent": "squall.sdk._concurrent",
     "current_function_call_id": "squall.sdk._container",
@@ -84,6 +86,7 @@ __all__ = [
     "Period",
     "Retries",
     "Secret",
+    "Volume",
     "batched",
     "concurrent",
     "current_function_call_id",

@@ -6,6 +6,8 @@ from squall.sdk.types import AppInfo as AppInfo
 from squall.sdk.types import AppLifecycle as AppLifecycle
 from squall.sdk.types import AppState as AppState
 from squall.sdk.types import AppStats as AppStats
+from squall.sdk.types import FileEntry as FileEntry
+from squall.sdk.types import FileEntryType as FileEntryType
 from squall.sdk.types import FunctionAutoscalerSettings as FunctionAutoscalerSettings
 from squall.sdk.types import FunctionCurrentStats as FunctionCurrentStats
 from squall.sdk.types import FunctionInfo as FunctionInfo
@@ -15,12 +17,16 @@ from squall.sdk.types import InputStatus as InputStatus
 from squall.sdk.types import LogEntry as LogEntry
 from squall.sdk.types import StatsPercentile as StatsPercentile
 from squall.sdk.types import StatsPercentileDistribution as StatsPercentileDistribution
+from squall.sdk.types import VolumeCreateOptions as VolumeCreateOptions
+from squall.sdk.types import VolumeInfo as VolumeInfo
 
 __all__ = [
     "AppInfo",
     "AppLifecycle",
     "AppState",
     "AppStats",
+    "FileEntry",
+    "FileEntryType",
     "FunctionAutoscalerSettings",
     "FunctionCurrentStats",
     "FunctionInfo",
@@ -30,4 +36,6 @@ __all__ = [
     "LogEntry",
     "StatsPercentile",
     "StatsPercentileDistribution",
+    "VolumeCreateOptions",
+    "VolumeInfo",
 ]

@@ -16,7 +16,6 @@ OF_PACKAGE = frozenset(
         "SchedulerPlacement",
         "Server",
         "Tunnel",
-        "Volume",
         "Workspace",
         "asgi_app",
         "billing",

@@ -292,3 +292,44 @@ class InputInfo:
     function_name: str
     module_name: str
     children: list[InputInfo] = field(default_factory=list)
+
+
+class FileEntryType(Enum):
+    """What is at a path of a volume."""
+
+    UNSPECIFIED = 0
+    FILE = 1
+    DIRECTORY = 2
+    SYMLINK = 3
+    FIFO = 4
+    SOCKET = 5
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """What is in a directory of a volume: returned by `Volume.listdir()` and `iterdir()`."""
+
+    path: str
+    """From the top of the volume, without a slash before it."""
+    type: FileEntryType
+    mtime: int
+    """Seconds since 1970."""
+    size: int
+    """Bytes; 0 of a directory."""
+
+
+@dataclass(frozen=True)
+class VolumeInfo:
+    """About a volume."""
+
+    name: str | None
+    """None of an ephemeral one."""
+    created_at: datetime
+    created_by: str | None
+
+
+@dataclass(frozen=True)
+class VolumeCreateOptions:
+    """How to make a volume, for programs of elsewhere; none of it means anything here."""
+
+    experimental_options: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,253 @@
+"""The content of files on its way to volumes and from them: in blocks, hashed in threads, a few at a time in memory."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from squall.exception import DataLossError, InvalidError
+from squall.protocol.blob import BlobMissing, BlobStat
+from squall.protocol.volume import BLOCK_BYTES, FILE, HOLE, VolumeBlocks, VolumeBlocksGet, VolumeChange, to_wire
+from squall.sdk import _blob
+from squall.sdk._pending import Pending
+
+if TYPE_CHECKING:
+    from squall.sdk._client import Client
+
+R = TypeVar("R")
+
+HASH_THREADS = 4
+AHEAD = 4
+"""Blocks that are read and hashed while others are on their way: with these, ten are in memory at most."""
+PACKED_BYTES_MAX = 256 * 1024
+"""Files up to this size share blocks; larger ones have blocks of their own, which are found again in other versions."""
+
+
+class Block:
+    """Bytes, and what they are called."""
+
+    __slots__ = ("data", "sha256")
+
+    def __init__(self, data: bytes) -> None:
+        import hashlib  # cold start: only where files travel
+
+        self.data = data
+        self.sha256 = HOLE if data == bytes(len(data)) else hashlib.sha256(data).hexdigest()
+
+
+class LocalFile:
+    """A file of this machine that is to be put: a path, or an open file's content."""
+
+    def __init__(self, path: str, target: str, mode: int | None = None, content: IO[Any] | None = None) -> None:
+        """`target` is its path in the volume."""
+        self.path = path
+        self.target = target
+        self.mode = mode
+        self.content = content
+
+    def change(self, size: int, blocks: tuple[str, ...], mtime_ns: int, mode: int, offset: int = 0) -> VolumeChange:
+        """What puts it."""
+        permissions = self.mode if self.mode is not None else mode
+        return VolumeChange(
+            to_wire(self.target), kind=FILE, mode=permissions & 0o7777, mtime_ns=mtime_ns, size=size, blocks=blocks,
+            offset=offset,
+        )  # fmt: skip
+
+
+class Uploader:
+    """Puts files into the blob store, and gathers the changes that put them into a volume."""
+
+    def __init__(self, client: Client, progress: Callable[[int], None] | None = None) -> None:
+        """`progress` is told of each number of bytes that is in the store."""
+        self._client = client
+        self._progress = progress or (lambda count: None)
+        self._uploads = _blob.Uploads(client)
+        self._threads = ThreadPoolExecutor(HASH_THREADS, "squall-hash")
+        self._under_way: deque[tuple[Pending[Block], Callable[[str], None]]] = deque()
+        self._stats: deque[tuple[Block, Pending[Any]]] = deque()
+        self._pack = bytearray()
+        self._packed: list[tuple[LocalFile, int, int, int, int]] = []
+        """Of the files in it: size, when it was changed, mode, where it begins."""
+        self.changes: list[VolumeChange] = []
+
+    async def put(self, file: LocalFile) -> None:
+        """Put one file. Its change is there after `finish`.
+
+        Raises:
+            OSError: it cannot be read.
+            InvalidError: it is changed while it is read.
+        """
+        if file.content is not None:
+            await self._put_content(file, file.content)
+            return
+        fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            if status.st_size <= PACKED_BYTES_MAX:
+                await self._put_small(file, _read(fd, file.path, 0, status.st_size), status.st_mtime_ns, status.st_mode)
+                return
+            try:
+                await self._put_large(file, fd, status)
+            finally:
+                await self._settle()  # threads read from it
+        finally:
+            os.close(fd)
+
+    async def _put_small(self, file: LocalFile, data: bytes, mtime_ns: int, mode: int) -> None:
+        if len(self._pack) + len(data) > BLOCK_BYTES:
+            await self._close_pack()
+        self._packed.append((file, len(data), mtime_ns, mode, len(self._pack)))
+        self._pack += data
+
+    async def _close_pack(self) -> None:
+        files, data = self._packed, bytes(self._pack)
+        self._packed, self._pack = [], bytearray()
+
+        def named(sha256: str) -> None:
+            for file, size, mtime_ns, mode, offset in files:
+                # Nothing but zeros is nowhere: a file of it begins at no place.
+                is_there = size and sha256 != HOLE
+                blocks = (sha256,) if size else ()
+                self.changes.append(file.change(size, blocks, mtime_ns, mode, offset if is_there else 0))
+
+        await self._add(lambda: Block(data), named)
+
+    async def _put_large(self, file: LocalFile, fd: int, status: os.stat_result) -> None:
+        names: list[str] = []
+        for at in range(0, status.st_size, BLOCK_BYTES):
+            size = min(BLOCK_BYTES, status.st_size - at)
+            await self._add(partial(_read_block, fd, file.path, at, size), names.append)
+        await self._settle()
+        now = os.fstat(fd)
+        if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
+            raise InvalidError(f"{file.path!r} was changed while it was put; put it again when nobody writes it")
+        self.changes.append(file.change(status.st_size, tuple(names), status.st_mtime_ns, status.st_mode))
+
+    async def _put_content(self, file: LocalFile, content: IO[Any]) -> None:
+        names: list[str] = []
+        total = 0
+        while True:
+            data = content.read(BLOCK_BYTES)
+            while 0 < len(data) < BLOCK_BYTES and (more := content.read(BLOCK_BYTES - len(data))):
+                data += more
+            if not data:
+                break
+            if not isinstance(data, (bytes, bytearray)):
+                kind = type(data).__name__
+                raise InvalidError(f"{file.target!r} cannot be put: reading it gives {kind}; open it in binary mode")
+            total += len(data)
+            await self._add(partial(Block, bytes(data)), names.append)
+        await self._settle()
+        now_ns = time.time_ns()  # tidy: wall clock, for people
+        self.changes.append(file.change(total, tuple(names), now_ns, 0o644))
+
+    async def _add(self, make: Callable[[], Block], named: Callable[[str], None]) -> None:
+        self._under_way.append((_aside(self._threads, make), named))
+        while len(self._under_way) > AHEAD:
+            await self._next()
+
+    async def _next(self) -> None:
+        pending, named = self._under_way.popleft()
+        block = await pending
+        named(block.sha256)
+        if block.sha256 == HOLE:
+            self._progress(len(block.data))
+            return
+        self._stats.append((block, self._client.ask("BlobStat", BlobStat((block.sha256,)))))
+        while len(self._stats) > AHEAD:
+            await self._send()
+
+    async def _send(self) -> None:
+        block, asked = self._stats.popleft()
+        missing = self._client.codec.record(BlobMissing, (await asked)[0])
+        if missing.sha256s:
+            await self._uploads.add(block.sha256, [block.data])
+        self._progress(len(block.data))
+
+    async def _settle(self) -> None:
+        while self._under_way:
+            await self._next()
+
+    async def finish(self) -> None:
+        """Wait until the store has everything."""
+        if self._packed:
+            await self._close_pack()
+        await self._settle()
+        while self._stats:
+            await self._send()
+        await self._uploads.finish()
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _read(fd: int, path: str, at: int, size: int) -> bytes:
+    """So many bytes of a file.
+
+    Raises:
+        InvalidError: it has fewer by now.
+    """
+    pieces = []
+    while size:
+        piece = os.pread(fd, size, at)
+        if not piece:
+            raise InvalidError(f"{path!r} became shorter while it was put; put it again when nobody writes it")
+        pieces.append(piece)
+        at, size = at + len(piece), size - len(piece)
+    return b"".join(pieces)
+
+
+def _read_block(fd: int, path: str, at: int, size: int) -> Block:
+    """A block of a file; of a hole nothing is read."""
+    try:
+        is_hole = os.lseek(fd, at, os.SEEK_DATA) >= at + size
+    except OSError as error:
+        is_hole = error.errno == errno.ENXIO  # no data from there to the end
+    return Block(bytes(size) if is_hole else _read(fd, path, at, size))
+
+
+def _aside(threads: ThreadPoolExecutor, work: Callable[[], R]) -> Pending[R]:
+    """What a thread makes."""
+    pending: Pending[R] = Pending()
+
+    def done(future: Future[R]) -> None:
+        error = future.exception()
+        if error is not None:
+            pending.fail(error)
+        else:
+            pending.set(future.result())
+
+    threads.submit(work).add_done_callback(done)
+    return pending
+
+
+async def read_blocks(client: Client, asked: VolumeBlocksGet) -> AsyncGenerator[tuple[bytes, int], None]:
+    """The content of a file in order: bytes, or none and how many zeros.
+
+    Raises:
+        NotFoundError: there is no such file.
+        DataLossError: a block came damaged.
+    """
+    following: VolumeBlocksGet | None = asked
+    left = -1
+    while following is not None:
+        page = await client.request("VolumeBlocksGet", following, VolumeBlocks)
+        left = page.size if left < 0 else left
+        for block in page.blocks:
+            size = min(left, BLOCK_BYTES)
+            left -= size
+            if block == HOLE:
+                yield b"", size
+                continue
+            data = b"".join(await _blob.get(client, block))[page.offset : page.offset + size]
+            if len(data) != size:
+                raise DataLossError(f"block {block[:16]}… of {asked.path!r} is shorter than the file says")
+            yield data, size
+        following = following.following(page)
