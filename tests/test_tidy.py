@@ -108,7 +108,7 @@ FOREIGN = re.compile(
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 
 # Fakes ship in the package, so that users can test against them too; our own programs do not use them.
-FAKES = {SRC / "runtime/fake.py", SRC / "server/store/memory.py"}
+FAKES = {SRC / "runtime/fake.py", SRC / "server/store/memory.py", SRC / "server/store/memory_secret_keys.py"}
 
 
 def has_reason(path: Path, line: int) -> bool:

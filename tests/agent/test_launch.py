@@ -11,6 +11,7 @@ from squall.protocol.function import Resources
 from squall.protocol.guest import ENV_CONTAINER_ID, ENV_IS_REMOTE, ENV_TOKEN, LIBRARY_DIR, SOCKET_DIR
 from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
+from squall.protocol.records import replace
 from squall.runtime.spec import GVISOR, NAMESPACES, IdRange, NetworkSlot
 from tests.agent.parts import make_config
 
@@ -31,6 +32,14 @@ def test_each_source_of_variables_wins_over_the_one_before() -> None:
     assert (env["FROM"], env["https_proxy"], env["PATH"], env["LANG"]) == ("function", "own", "/image/bin", "C")
     assert environment(request(), IMAGE, PROVISION, IDENTITY)["https_proxy"] == "slot"
     assert environment(request(), ImageConfig(), PROVISION, IDENTITY)["LANG"] == "C.UTF-8"
+
+
+def test_secrets_win_over_the_image_and_the_function_over_them() -> None:
+    start = replace(request(B="function"), secrets={"FROM": "secret", "B": "secret", "C": "secret", ENV_TOKEN: "x"})
+
+    env = environment(start, IMAGE, PROVISION, IDENTITY)
+
+    assert (env["FROM"], env["B"], env["C"], env[ENV_TOKEN]) == ("secret", "function", "secret", "token-1")
 
 
 def test_who_the_container_is_cannot_be_overridden() -> None:

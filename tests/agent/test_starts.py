@@ -329,6 +329,18 @@ async def test_what_cannot_be_forked_is_started_plainly(world: World) -> None:
         assert not world.templates
 
 
+async def test_what_has_secrets_is_forked_and_under_gvisor_started_plainly_with_the_cause(world: World) -> None:
+    given = {"secrets": {"TOKEN": "planted"}, "secrets_mark": "st-1:1"}
+    async with node(world):
+        _, other_kernel = await snapshot(world, isolation=GVISOR, **given)
+        assert not world.templates
+        _, forked = await snapshot(world, function_id="fu-00000002", **given)
+
+    assert (other_kernel.path, "it has secrets" in other_kernel.cause) == ("plain", True)
+    assert forked.path in ("fork", "parked")
+    assert "planted" not in other_kernel.cause + forked.cause
+
+
 async def test_under_gvisor_containers_are_restored_and_nothing_is_made_ahead(world: World) -> None:
     async with node(world):
         answers = [await snapshot(world, isolation=GVISOR) for _ in range(3)]

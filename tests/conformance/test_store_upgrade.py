@@ -107,6 +107,13 @@ VALUES: dict[str, list[tuple[Any, ...]]] = {
     "variants": [("fu-2", "fu-1", "ap-1", '{"size":3}', wire(VARIANT.options), 1, 50.0)],
     "scaling": [("fu-1", "ap-1", wire(Scaling(max_containers=3)))],
     "environments": [("dev", 9.0)],
+    "assets": [("vo-1", "volume", "weights", "", 11.0, "ada", "")],
+    "asset_garbage": [("vo-2", "volume")],
+    "volume_versions": [("vo-1", 1, "ab" * 32, "once", 12.0, "created", "ada", 0, 0, 0, 0)],
+    "volume_retentions": [("vo-1", "{}")],
+    "volume_nodes": [("ab" * 32, b"")],
+    "volume_node_blocks": [("ab" * 32, "cd" * 32)],
+    "secrets": [("st-1", "ap-1", '["A"]', 1, "key", b"nonce", b"sealed", "mark", 12.0, None)],
 }
 
 

@@ -11,13 +11,14 @@ import pytest
 from squall.main import config as config_module
 from squall.main.config import Config, ConfigError, read_config, told_settings
 
+KEY = "a2tra2tra2tra2tra2tra2tra2tra2tra2tra2tra2s="
 SETTINGS = Path(__file__).parents[2] / "docs/settings.md"
 
 
 def test_what_is_set_is_told_as_it_is_written_but_for_passwords() -> None:
     given = {
         "SQUALL_IDLE_EXIT_S": "0", "SQUALL_PYTHON_IMAGE": "none", "SQUALL_LOG_BYTES_MAX": " 2g ",
-        "SQUALL_CPU_MILLI": "", "SQUALL_TOKEN": "t0k", "SQUALL_DATABASE_URL": "postgresql+psycopg://me:secret@host/db",
+        "SQUALL_CPU_MILLI": "", "SQUALL_TOKEN": "t0k", "SQUALL_SECRET_KEY": KEY, "SQUALL_DATABASE_URL": "postgresql+psycopg://me:secret@host/db",
         "SQUALL_BLOB_URL": "s3://bucket/x?secret_access_key=secret", "SQUALL_LAYER_URL": "file:///srv/layers",
     }  # fmt: skip
 
@@ -46,6 +47,8 @@ def test_nothing_set_is_all_defaults() -> None:
     ("name", "text", "value"),
     [
         ("http_port", "0", 0),
+        ("secret_key", KEY, (b"k" * 32,)),
+        ("secret_key", f"{KEY}, {KEY}", (b"k" * 32, b"k" * 32)),
         ("http_port", "8080", 8080),
         ("http_names", "Squall.Example, other ,", ("squall.example", "other")),
         ("idle_exit_s", "0", None),
@@ -88,6 +91,14 @@ def test_variable_sets_its_field(name: str, text: str, value: Any) -> None:
 def test_impossible_value_is_refused_by_name(name: str, text: str) -> None:
     with pytest.raises(ConfigError, match=f"SQUALL_{name}.*must be"):
         read_config({f"SQUALL_{name}": text})
+
+
+def test_a_wrong_key_of_secrets_is_refused_and_not_repeated() -> None:
+    for text in ("hunter2", KEY + ",hunter2", KEY[:-2]):
+        with pytest.raises(ConfigError, match="SQUALL_SECRET_KEY: must be base64 of 32 bytes") as caught:
+            read_config({"SQUALL_SECRET_KEY": text})
+        assert text not in str(caught.value)
+    assert KEY not in repr(read_config({"SQUALL_SECRET_KEY": KEY}))
 
 
 @pytest.mark.parametrize(

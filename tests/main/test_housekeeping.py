@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from squall.main.housekeeping import MOUNTS_UNUSED_S, housekeeping, tidy_up
+from squall.main.housekeeping import MOUNTS_UNUSED_S, SECRETS_UNUSED_S, housekeeping, tidy_up
 from squall.protocol.errors import PlatformError
 from squall.protocol.mount import MountFile, MountManifest
 from squall.server.dispatch import SystemClock
+from squall.server.dispatch.asset.seal import Seal, Whose
+from squall.server.store.aes_gcm import AesGcm
 from squall.server.store.blob import ObjectBlobStore
 from squall.server.store.memory import MemoryStore
 
@@ -50,6 +52,19 @@ async def test_mounts_that_nothing_has_used_for_long_go_and_leave_their_blobs(tm
         with pytest.raises(PlatformError, match=mount_id):
             await store.get_mount(mount_id)
         assert await blobs.missing((sha256,)) == (sha256,)
+
+
+async def test_secrets_that_nothing_has_named_for_a_day_go(tmp_path: Path) -> None:
+    store = MemoryStore()
+    sealed = Seal((b"k" * 32,), AesGcm).close(Whose("st-1", "ap-1"), {"A": "1"}, revision=1, now=100.0)
+    async with ObjectBlobStore(str(tmp_path), SystemClock().now) as blobs:
+        await store.secrets.put(sealed)
+
+        await tidy_up(store, blobs, 0, 100.0 + SECRETS_UNUSED_S)
+        assert await store.secrets.get(frozenset(["st-1"])) == (sealed,)
+        await tidy_up(store, blobs, 0, 101.0 + SECRETS_UNUSED_S)
+
+        assert await store.secrets.get(frozenset(["st-1"])) == ()
 
 
 async def test_housekeeping_ends_with_its_context(tmp_path: Path) -> None:

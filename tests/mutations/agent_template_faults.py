@@ -320,7 +320,7 @@ AGENT_TEMPLATE_FAULTS = (
         "secrets-in-template-records",
         "what is written down of a template",
         "its record has the secrets of its function",
-        (Change(f"{AGENT}template/record.py", "replace(template.request, env={})", "template.request"),),
+        (Change(f"{AGENT}template/record.py", "replace(template.request, env={}, secrets={})", "template.request"),),
         {f"{TEMPLATES}test_secrets_are_in_no_file_label_or_log": "value.encode() in one"},
     ),
     Mutation(
@@ -330,7 +330,7 @@ AGENT_TEMPLATE_FAULTS = (
         (
             Change(
                 f"{AGENT}template/making.py",
-                "template.holds_secrets = bool(request.env)",
+                "template.holds_secrets = bool(request.env or request.secrets)",
                 "template.holds_secrets = False",
             ),
         ),

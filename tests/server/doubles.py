@@ -66,8 +66,10 @@ from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.server.dispatch import ControlPlane, ManualClock
 from squall.server.model.config import ServerConfig
 from squall.server.model.logs import Progress
+from squall.server.model.secret import SecretKeys
 from squall.server.store.log import matches
 from squall.server.store.memory import MemoryStore
+from squall.server.store.memory_secret_keys import MemorySecretKeys
 
 
 class MemoryBlobs:
@@ -642,6 +644,7 @@ class Stage:
         self.store = store or MemoryStore()
         self.blobs = MemoryBlobs()
         self.logs = MemoryLogs()
+        self.secret_keys: SecretKeys = MemorySecretKeys()
         self.codec = MsgspecCodec()
         self.plane: ControlPlane
         self.node: FakeNode
@@ -657,7 +660,7 @@ class Stage:
 
     def make_plane(self) -> ControlPlane:
         """A control plane over the stage's store."""
-        return ControlPlane(self.store, self.blobs, self.logs, self.codec, self.config, self.clock)
+        return ControlPlane(self.store, self.blobs, self.logs, self.secret_keys, self.codec, self.config, self.clock)
 
     async def restart(self, *, is_reconnecting: bool = True) -> None:
         """The server ends as by kill -9 and another begins over the same store; containers go on."""

@@ -436,8 +436,9 @@ class World:
         await plane.tasks.close()
         await settle()
         self.stage.plane = ControlPlane(
-            store, self.stage.blobs, self.stage.logs, self.stage.codec, self.stage.config, self.stage.clock
-        )
+            store, self.stage.blobs, self.stage.logs, self.stage.secret_keys, self.stage.codec, self.stage.config,
+            self.stage.clock,
+        )  # fmt: skip
         await self.stage.plane.__aenter__()
         for node in self.nodes:
             node.plane = self.stage.plane

@@ -128,6 +128,7 @@ def environment(
     env = {"PATH": DEFAULT_PATH, "HOME": image.home or CODE_DIR, "LANG": "C.UTF-8", **image.env}
     env.update(thread_counts(request.resources))
     env.update(provision.network.env)
+    env.update(request.secrets)
     env.update(request.env)
     theirs = env.get("PYTHONPATH", "")
     env["PYTHONPATH"] = ":".join([CODE_DIR, LIBRARY_DIR, *([theirs] if theirs else [])])

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from squall.agent.config import AUTO, START_PATHS
 from squall.agent.image.bases.python_image import DEFAULT_PYTHON_IMAGE, checked_pattern
 from squall.agent.image.builder import PACKAGE_BYTES_MAX, STEP_BYTES_MAX, STEP_TIMEOUT_S
+from squall.main.secret_keys import decoded
 
 DEFAULT_DATA_DIR = "/var/lib/squall"
 DEFAULT_HTTP_PORT = 7855
@@ -77,6 +78,9 @@ class Config:
     template_disk_mib: int = 4_096
     """Disk for templates of functions that are saved, where CRIU is installed (`make criu`): they outlive a restart of
     the machine. 0: none is saved."""
+    secret_key: tuple[bytes, ...] = field(default=(), repr=False)
+    """What secrets are encrypted with in the database: base64 of 32 bytes, or several with commas between them. The
+    first one encrypts, the others only decrypt. None: a key in the data directory, made when it is first needed."""
     server_url: str | None = None
     """For an agent elsewhere: its server, as https://name:port. None for everything else."""
     token: str | None = None
@@ -110,7 +114,8 @@ def read_config(environ: Mapping[str, str], data_dir: str | None = None) -> Conf
             try:
                 values[name] = read(text)
             except ValueError as error:
-                raise ConfigError(f"SQUALL_{name.upper()}={text!r}: {error}") from None
+                value = "" if name in _HIDDEN else f"={text!r}"
+                raise ConfigError(f"SQUALL_{name.upper()}{value}: {error}") from None
     if data_dir:
         values["data_dir"] = Path(data_dir)
     config = Config(**values)  # type: ignore[arg-type]  # the readers are of the fields' types
@@ -124,7 +129,8 @@ def told_settings(environ: Mapping[str, str]) -> dict[str, str]:
     """What is set in these variables, as it is written there, for whoever asks how the server runs; without what may
     be a password."""
     found = {f"SQUALL_{name.upper()}": environ.get(f"SQUALL_{name.upper()}", "").strip() for name in _READERS}
-    return {name: _without_password(text) for name, text in found.items() if text and name != "SQUALL_TOKEN"}
+    hidden = {f"SQUALL_{name.upper()}" for name in _HIDDEN}
+    return {name: _without_password(text) for name, text in found.items() if text and name not in hidden}
 
 
 def _without_password(text: str) -> str:
@@ -170,6 +176,13 @@ def _start_path(text: str) -> str:
     return text
 
 
+def _keys(text: str) -> tuple[bytes, ...]:
+    keys = [decoded(one.strip()) for one in text.split(",")]
+    if any(key is None for key in keys):
+        raise ValueError("must be base64 of 32 bytes, as `openssl rand -base64 32` makes it; commas between several")
+    return tuple(key for key in keys if key is not None)
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip().lower() for name in text.split(",") if name.strip())
 
@@ -182,6 +195,8 @@ def _url_or_none(text: str) -> str:
     return text
 
 
+_HIDDEN = frozenset(["token", "secret_key"])
+"""They are told to nobody."""
 _READERS: dict[str, Callable[[str], object]] = {
     "data_dir": Path,
     "http_host": str,
@@ -207,6 +222,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "start_path": _start_path,
     "template_memory_mib": _count,
     "template_disk_mib": _count,
+    "secret_key": _keys,
     "server_url": str,
     "token": str,
 }

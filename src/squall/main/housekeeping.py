@@ -1,5 +1,5 @@
-"""What is looked at now and then so that the data directory does not grow for ever: blobs and
-mounts that nothing names."""
+"""What is looked at now and then so that the data directory does not grow for ever: blobs, mounts and secrets
+that nothing names."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from squall.server.model.store import Store
 PERIOD_S = 3600.0
 MOUNTS_UNUSED_S = 7 * 24 * 3600.0
 """A program that runs for days names a mount later than it made it."""
+
+SECRETS_UNUSED_S = 24 * 3600.0
+"""Functions name one soon after it was made; of those that have a name none goes before it is deleted."""
 
 _log = logging.getLogger("squall.main")
 
@@ -47,8 +50,11 @@ async def _run(store: Store, blobs: BlobStore, blob_bytes_max: int, now: Callabl
 async def tidy_up(store: Store, blobs: BlobStore, blob_bytes_max: int, now: float) -> None:
     """Once: forget mounts that are not used, delete half-made uploads, and what is over the budget and not named."""
     mounts = await store.prune_mounts(now - MOUNTS_UNUSED_S)
+    secrets = await store.secrets.prune(now - SECRETS_UNUSED_S)
     if mounts:
         _log.info("forgot %d mounts that no function names", mounts)
+    if secrets:
+        _log.info("forgot %d secrets that nothing names", secrets)
     uploads = await blobs.sweep()
     freed_bytes = await blobs.evict(blob_bytes_max, await store.live_blobs())
     if uploads or freed_bytes:

@@ -35,6 +35,7 @@ from squall.agent.ranges import build_ranges
 from squall.main.config import Config, ConfigError, told_settings
 from squall.main.data_dir import write_atomically
 from squall.main.housekeeping import housekeeping
+from squall.main.secret_keys import FileSecretKeys
 from squall.main.spawner import instance_name, open_spawner
 from squall.protocol.codec import Codec
 from squall.protocol.ids import is_id, new_id
@@ -79,8 +80,9 @@ async def control_plane(
             failed_input_bytes_max=config.failed_input_bytes_max,
             settings=told_settings(environ),
         )
+        keys = FileSecretKeys(config.data_dir, config.secret_key)
         await stack.enter_async_context(housekeeping(store, blobs, config.blob_bytes_max))
-        yield await stack.enter_async_context(ControlPlane(store, blobs, logs, codec, server, clock))
+        yield await stack.enter_async_context(ControlPlane(store, blobs, logs, keys, codec, server, clock))
 
 
 def _app_blob_bytes_max(data_dir: Path) -> int:

@@ -152,6 +152,7 @@ class FunctionOptions:
     hosting: Hosting | None = None
     is_measured: bool | None = None
     """Starts of its containers are measured: somebody waits for them, and once nothing uses it its templates go."""
+    secrets: tuple[str, ...] | None = None
 
 
 @record
@@ -196,6 +197,8 @@ class FunctionSpec:
     """Its containers may begin as copies of one in which it is loaded (`enable_memory_snapshot`)."""
     isolation: str = NAMESPACES
     """One of `ISOLATIONS`."""
+    secrets: tuple[str, ...] = ()
+    """By id, those of its app first: of what several have, the last one counts, and `env` before all."""
 
 
 @record

@@ -93,6 +93,11 @@ class ContainerStart:
     follows_id: str = ""
     """The function that a deploy changes together with it: itself, or what it is a variant of. Empty where none does,
     as it is held to its version."""
+    secrets: dict[str, str] = field(default_factory=dict)
+    """More variables: of what both have, `env` counts. They are in the memory of the node and of its containers,
+    and are written nowhere."""
+    secrets_mark: str = ""
+    """Another one whenever one of the values is; it tells nothing of them."""
     is_plain: bool = False
     """Its program is executed, whatever there is that it might be a fork of: one that was has ended under its first
     input, and it is to be seen whether this one does."""

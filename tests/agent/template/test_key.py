@@ -53,6 +53,7 @@ def test_who_a_container_is_makes_no_difference_and_neither_does_a_restart(tmp_p
         {"mounts": (MountRef("mo-1", "/other"),)},
         {"env": {"A": "2"}},
         {"env": {}},
+        {"secrets_mark": "st-1:2"},
         {"resources": Resources(cpu_milli=1_000)},
         {"resources": Resources(memory_limit_mib=100)},
         {"is_network_blocked": True},
@@ -66,6 +67,11 @@ def test_who_a_container_is_makes_no_difference_and_neither_does_a_restart(tmp_p
 )
 def test_what_can_be_seen_in_a_process_makes_another_key(tmp_path: Path, changes: dict[str, Any]) -> None:
     assert key(tmp_path, **changes) != key(tmp_path)
+
+
+def test_of_secrets_it_has_the_mark_and_not_the_values(tmp_path: Path) -> None:
+    assert key(tmp_path, secrets={"A": "1"}, secrets_mark="st-1:1") == key(tmp_path, secrets_mark="st-1:1")
+    assert key(tmp_path, kind=IMAGE, secrets_mark="st-1:1") != key(tmp_path, kind=IMAGE)
 
 
 def test_a_family_is_of_all_objects_of_a_class_while_their_code_is_one(tmp_path: Path) -> None:

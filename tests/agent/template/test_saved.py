@@ -121,6 +121,7 @@ async def test_a_template_that_was_slow_to_load_is_saved_and_back_after_a_reboot
     [
         (replace(SLOW, import_ms=200.0), {}, 100),
         (SLOW, {"env": {"PASSWORD": "hunter2"}}, 100),
+        (SLOW, {"secrets": {"PASSWORD": "hunter2"}, "secrets_mark": "st-1:1"}, 100),
         (SLOW, {}, 0),
         (SLOW, {"isolation": "gvisor"}, 100),
     ],
@@ -137,14 +138,20 @@ async def test_what_is_quick_to_load_or_may_hold_secrets_is_not_saved(
         assert len(world.templates) == 1
 
 
-async def test_secrets_are_remembered_by_the_next_agent(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["env", "secrets"])
+async def test_secrets_are_remembered_by_the_next_agent(
+    world: World, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(saver, "SAVE_AFTER_S", 3_600.0)
     async with saving(world):
-        await snapshot(world, env={"PASSWORD": "hunter2"})
+        await snapshot(world, **{kind: {"PASSWORD": "hunter2"}})
+        template = template_of(world)
+        assert "hunter2" not in (template.outfit.directory / "template.json").read_text()
     monkeypatch.setattr(saver, "SAVE_AFTER_S", 0.0)
     async with saving(world):
         assert template_of(world).is_ready
         assert not template_of(world).request.env
+        assert not template_of(world).request.secrets
         await asyncio.sleep(0.1)
 
         assert not on_disk(world)

@@ -49,6 +49,7 @@ SECRET = "hunter2-hunter2"
     "changes",
     [
         {"env": {"TOKEN": "new"}},
+        {"secrets": {"KEY": "new"}, "secrets_mark": "st-1:2"},
         {"version": 2},
         {"resources": Resources(cpu_milli=4_000)},
         {"is_network_blocked": True},

@@ -1,4 +1,4 @@
-"""What no answer of the server tells: what is in the environment variables of functions."""
+"""What no answer of the server tells: what is in the environment variables of functions, and in secrets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from squall.protocol import (
     app,
+    asset,
     autoscaler,
     call,
     container,
@@ -18,6 +19,7 @@ from squall.protocol import (
     flight,
     image_catalog,
     schedule,
+    secret,
     template,
 )
 from squall.protocol import function as wire
@@ -41,6 +43,8 @@ ASKED: dict[str, Callable[[str, str, str, str], Any]] = {
     "AppPrepare": lambda app_id, base, variant, call_id: deployment.AppPrepare("greeter"),
     "AppTagsPut": lambda app_id, base, variant, call_id: deployment.AppTagsPut(app_id, {"a": "b"}),
     "AppWindow": lambda app_id, base, variant, call_id: window.AppWindowGet(app_id),
+    "AssetGet": lambda app_id, base, variant, call_id: asset.AssetGet(asset.SECRET, "token"),
+    "AssetList": lambda app_id, base, variant, call_id: asset.AssetList(asset.SECRET),
     "AutoscalerGet": lambda app_id, base, variant, call_id: autoscaler.AutoscalerGet(variant),
     "AutoscalerUpdate": lambda app_id, base, variant, call_id: autoscaler.AutoscalerUpdate(variant, max_containers=3),
     "CallGraph": lambda app_id, base, variant, call_id: flight.CallGraph(call_id),
@@ -58,6 +62,11 @@ ASKED: dict[str, Callable[[str, str, str, str], Any]] = {
     "ImageList": lambda app_id, base, variant, call_id: image_catalog.ImageList(),
     "ImageNameList": lambda app_id, base, variant, call_id: image_catalog.ImageNameList(),
     "ScheduleList": lambda app_id, base, variant, call_id: schedule.ScheduleList(),
+    "SecretCreate": lambda app_id, base, variant, call_id: creation("again"),
+    "SecretGet": lambda app_id, base, variant, call_id: secret.SecretGet("token", required_keys=("HIDDEN",)),
+    "SecretKeyRotate": lambda app_id, base, variant, call_id: secret.SecretKeyRotate(),
+    "SecretList": lambda app_id, base, variant, call_id: secret.SecretList(),
+    "SecretUpdate": lambda app_id, base, variant, call_id: secret.SecretUpdate("token", {"MORE": SECRET}),
     "ServerStatus": lambda app_id, base, variant, call_id: ServerStatusRequest(),
     "TemplateDrop": lambda app_id, base, variant, call_id: template.TemplateDrop(app=app_id),
     "TemplateList": lambda app_id, base, variant, call_id: template.TemplateList(app_id),
@@ -65,7 +74,8 @@ ASKED: dict[str, Callable[[str, str, str, str], Any]] = {
 }
 ELSEWHERE = frozenset({
     # They answer with bytes of the user's, or with no more than an id or a count.
-    "AppCreate", "AppPublish", "AppRollback", "AppStop", "BlobGet", "BlobPut", "BlobStat", "CallCancel", "CallExtend",
+    "AppCreate", "AppPublish", "AppRollback", "AppStop", "AssetCreate", "AssetDelete", "AssetRename", "BlobGet",
+    "BlobPut", "BlobStat", "CallCancel", "CallExtend",
     "CallGather", "CallGet", "CallInputGet", "CallRead", "CallReplay", "CallSpawn", "CallSpawnMany", "ContainerShow",
     "ContainerStop", "EnvironmentCreate", "EnvironmentDelete", "FunctionCreate", "Hello", "ImageDelete", "ImageGc",
     "ImageGet", "ImageNameDelete", "ImagePublish", "MountCreate", "ScheduleRun", "ServerStop",
@@ -82,12 +92,19 @@ def test_every_method_that_clients_may_ask_is_looked_at() -> None:
     assert asked == ASKED.keys() | ELSEWHERE | of_assets
 
 
+def creation(name: str, **fields: Any) -> secret.SecretCreate:
+    return secret.SecretCreate(new_id("st"), {"HIDDEN": SECRET}, name, **fields)
+
+
 async def planted(stage: Stage) -> tuple[str, str, str, str]:
     """A deployed class and an object of it, both with a secret, and a call of that."""
     prepared = await prepare(stage)
-    spec = deployable(prepared.app_id, "Model", definition=MODEL, env={"TOKEN": SECRET})
+    named = (await stage.client.ask("SecretCreate", creation("token"), secret.SecretInfo)).asset_id
+    of_app = creation("", app_id=prepared.app_id)
+    unnamed = (await stage.client.ask("SecretCreate", of_app, secret.SecretInfo)).asset_id
+    spec = deployable(prepared.app_id, "Model", definition=MODEL, env={"TOKEN": SECRET}, secrets=(named, unnamed))
     await publish(stage, prepared.app_id, spec)
-    options = wire.FunctionOptions({"TOKEN": SECRET, "OTHER": SECRET})
+    options = wire.FunctionOptions({"TOKEN": SECRET, "OTHER": SECRET}, secrets=(unnamed, named))
     asked = wire.FunctionBind(spec.function_id, encode({"size": 3}), options)
     variant = (await stage.client.ask("FunctionBind", asked, wire.FunctionBound)).function_id
     call_id = new_id("fc")
@@ -102,6 +119,7 @@ async def planted(stage: Stage) -> tuple[str, str, str, str]:
 async def test_no_answer_tells_what_is_in_variables() -> None:
     async with staged() as stage:
         ids = await planted(stage)
+        assert stage.node.starts[0].secrets == {"HIDDEN": SECRET}
 
         for method, record in ASKED.items():
             answer = await stage.client.ask(method, record(*ids), METHODS[method].reply)

@@ -61,7 +61,7 @@ class EarlyFiles:
         """
         if not request.mounts:
             return False
-        settings = {**image.config.env, **request.env}
+        settings = {**image.config.env, **request.secrets, **request.env}
         # A category of warnings with a dot is imported.
         if any(settings.get(name) for name in _PATHS) or "." in settings.get("PYTHONWARNINGS", ""):
             return True

@@ -88,6 +88,7 @@ class TemplateKeys:
             "layers": image.layers,
             "mounts": [to_wire(mount) for mount in request.mounts],
             "env": request.env,
+            "secrets": request.secrets_mark,
             "is_network_blocked": request.is_network_blocked,
             "isolation": request.isolation,
         }

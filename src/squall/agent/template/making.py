@@ -50,7 +50,7 @@ class Making:
         record = replace(record_of(self._config, request, new_id("tp")), range_owner=owner)
         outfit = Outfit(record, self._config.containers_dir / record.container_id)
         template = Template(outfit, key, kind, request, self._now(), self._now())
-        template.holds_secrets = bool(request.env)
+        template.holds_secrets = bool(request.env or request.secrets)
         return template
 
     async def start(self, template: Template, restore_from: str = "") -> TemplateReport:

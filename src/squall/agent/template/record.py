@@ -34,7 +34,7 @@ class TemplateRecord:
 
 def write_template_record(directory: Path, template: Template) -> None:
     """Write the record of a template, in the place of the one before; readable by root only."""
-    request = replace(template.request, env={})
+    request = replace(template.request, env={}, secrets={})
     written = TemplateRecord(
         template.key, template.kind, template.made_at, request, template.holds_secrets, dict(template.users),
         template.is_check,

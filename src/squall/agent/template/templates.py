@@ -495,7 +495,9 @@ class Templates:
                     self._roster.forget(template, function_id, cause)
         self._roster.drop_unused(app_id, cause)
         self._saved.forget_if(lambda one: one.app_id == app_id and is_old(one, functions))
-        self._wanted.forget(lambda one: one.app_id == app_id and is_old(one, functions) and bool(one.env))
+        self._wanted.forget(
+            lambda one: one.app_id == app_id and is_old(one, functions) and bool(one.env or one.secrets)
+        )
 
     async def drop_images(self, needed: Mapping[str, object], timeout_s: float) -> None:
         """Drop those of images that nobody needs: a template is no reason to keep one."""

@@ -64,6 +64,8 @@ def obstacle(request: ContainerStart, image: BuiltImage, *, is_restored: bool) -
     if request.isolation == GVISOR and not (request.is_snapshot_enabled or is_restored):
         missing = "a container under gVisor is restored from a memory snapshot, and its function has none"
         return f"{missing}; enable_memory_snapshot=True makes one"
+    if request.secrets and request.isolation == GVISOR:
+        return "it has secrets, which would be in what is saved of its memory, and these are written nowhere"
     if image.config.entrypoint:
         return "its image has an entrypoint, which is to start what runs in it; clear it with .entrypoint([])"
     return ""

@@ -25,6 +25,7 @@ from squall.server.dispatch.app.environments import Environments
 from squall.server.dispatch.app.schedules import Schedules
 from squall.server.dispatch.app.variants import Variants
 from squall.server.dispatch.asset.assets import Assets
+from squall.server.dispatch.asset.secrets import Secrets
 from squall.server.dispatch.asset.volumes import Volumes
 from squall.server.dispatch.client.blob_budget import BlobBudgets
 from squall.server.dispatch.client.callers import Caller
@@ -56,6 +57,7 @@ from squall.server.model.blobs import BlobStore
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 from squall.server.model.logs import LogStore
+from squall.server.model.secret import SecretKeys
 from squall.server.model.store import Store
 
 TICK_S = 1.0
@@ -85,8 +87,9 @@ class ControlPlane:
     """
 
     def __init__(
-        self, store: Store, blobs: BlobStore, logs: LogStore, codec: Codec, config: ServerConfig, clock: Clock
-    ) -> None:
+        self, store: Store, blobs: BlobStore, logs: LogStore, secret_keys: SecretKeys, codec: Codec,
+        config: ServerConfig, clock: Clock,
+    ) -> None:  # fmt: skip
         self.store = store
         self.blobs = blobs
         self.logs = logs
@@ -125,6 +128,11 @@ class ControlPlane:
         )  # fmt: skip
         self.environments.delete_assets = self.assets.delete_in
         self.volumes = Volumes(assets=self.assets, store=store, blobs=blobs, codec=codec, clock=self.clock)
+        self.secrets = Secrets(
+            apps=self.apps, assets=self.assets, store=store, keys=secret_keys, codec=codec, clock=self.clock,
+            tasks=self.tasks,
+        )  # fmt: skip
+        self.fleet.starts.given = self.secrets.given
         self.clients = Clients(
             apps=self.apps, assets=self.assets, calls=self.calls, clock=self.clock, config=config, tasks=self.tasks
         )
@@ -184,6 +192,7 @@ class ControlPlane:
         await self.environments.load()
         await self.apps.load()
         await self.assets.load()
+        await self.secrets.load()
         if self.apps.live:
             self.fleet.starts.expect_nodes()
         await self.schedules.load()
@@ -200,6 +209,7 @@ class ControlPlane:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.durable.settle(SETTLE_S)
         await self.flight_keeper.settle()
+        await self.secrets.note()
         self._stop.set()
         self.clock.stop()
         for peer in list(self._peers):
@@ -226,6 +236,7 @@ class ControlPlane:
         self.variants.tick(now)
         self.standstill.tick(now)
         self.schedules.tick()
+        self.secrets.tick(now)
         self.tasks.start(self.durable.tick(now))
         self.tasks.start(self.flight_keeper.tick())
 

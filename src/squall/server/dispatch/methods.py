@@ -233,6 +233,7 @@ class Methods:
             await self._check_functions(caller, record.functions)
         check_sizes(self._plane.codec, "FunctionCreate", record.functions)
         check_isolation("FunctionCreate", record.functions)
+        await self._plane.secrets.check(caller, "FunctionCreate", record.functions)
         for spec in record.functions:
             self._plane.image_users.claim(spec.app_id, spec.image_id)
         return FunctionCreated(await self._plane.apps.create_functions(record.functions)), b""
@@ -298,6 +299,10 @@ class Methods:
             await self._dispatcher(caller, "FunctionBind", record.function_id)
         if not record.version:
             record = replace(record, function_id=await self._held(caller, record.function_id))
+        if record.options is not None and record.options.secrets:
+            base = await self._dispatcher(caller, "FunctionBind", record.function_id)
+            asked = replace(base.spec, secrets=record.options.secrets)
+            await self._plane.secrets.check(caller, "FunctionBind", (asked,))
         return FunctionBound(await self._plane.variants.bind(record)), b""
 
     async def _function_stats(

@@ -24,6 +24,7 @@ from squall.server.model.asset import AssetStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
+from squall.server.model.secret import SecretStore
 from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion
 from squall.server.model.volume import VolumeStore
@@ -150,6 +151,8 @@ class Store(Protocol):
     """What users keep on the server."""
     volumes: VolumeStore
     """What is in volumes."""
+    secrets: SecretStore
+    """What is in their secrets, encrypted."""
 
     # Apps
 

@@ -101,6 +101,7 @@ def merged(base: FunctionSpec, asked: FunctionBind) -> FunctionSpec:
         version=asked.version or base.version,
         schedule=None,
         env=base.env if options.env is None else options.env,
+        secrets=base.secrets if options.secrets is None else options.secrets,
         resources=base.resources if options.resources is None else _sized(base.resources, options.resources),
         scaling=replace(scaling, min_containers=0, **limits, **concurrency),
         retries=base.retries if options.retries is None else options.retries,
@@ -173,8 +174,8 @@ def plain_name(spec: FunctionSpec) -> str:
 
 def _shown_options(options: FunctionOptions | None) -> Iterator[str]:
     for name, value in (to_wire(options) if options is not None else {}).items():
-        if name == "env":
-            yield "env"  # what is in it is for nobody's eyes
+        if name in ("env", "secrets"):
+            yield name  # what is in it is for nobody's eyes
         elif name == "is_measured":
             yield "measured"
         elif isinstance(value, dict):

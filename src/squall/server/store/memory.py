@@ -16,6 +16,7 @@ from squall.server.model.asset import AssetStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
+from squall.server.model.secret import SealedSecret, SecretStore
 from squall.server.model.store import (
     BEGINNING,
     OutputCounts,
@@ -30,6 +31,7 @@ from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion, superseded
 from squall.server.model.volume import VolumeStore
 from squall.server.store.memory_assets import MemoryAssets
+from squall.server.store.memory_secrets import MemorySecrets
 from squall.server.store.memory_volumes import MemoryVolumes
 
 K = TypeVar("K")
@@ -43,6 +45,9 @@ class MemoryStore:
         self._volumes = MemoryVolumes(self._asset_rows)
         self.assets: AssetStore = self._asset_rows
         self.volumes: VolumeStore = self._volumes
+        secrets = MemorySecrets(self._is_secret_needed)
+        self.secrets: SecretStore = secrets
+        self._asset_rows.on_purge.append(secrets.purge)
         self._apps: dict[str, StoredApp] = {}
         self._functions: dict[str, FunctionSpec] = {}
         self._variants: dict[str, StoredVariant] = {}
@@ -284,6 +289,20 @@ class MemoryStore:
         for mount_id in gone:
             del self._mounts[mount_id]
         return len(gone)
+
+    def _is_secret_needed(self, secret: SealedSecret) -> bool:
+        if not secret.app_id:
+            return self._asset_rows.has(secret.secret_id)
+        app = self._apps.get(secret.app_id)
+        if app is None or app.state == STOPPED:
+            return False
+        variants = (one for one in self._variants.values() if one.app_id == app.app_id and one.options is not None)
+        versions = (specs for (app_id, _), (_, specs) in self._versions.items() if app_id == app.app_id and specs)
+        return (
+            any(secret.secret_id in one.secrets for one in self._functions.values() if one.app_id == app.app_id)
+            or any(secret.secret_id in (one.options.secrets or ()) for one in variants if one.options is not None)
+            or any(secret.secret_id in one.secrets for specs in versions for one in specs)
+        )
 
     async def get_mount(self, mount_id: str) -> MountManifest:
         """See `Store`."""

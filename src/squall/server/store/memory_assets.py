@@ -23,6 +23,10 @@ class MemoryAssets:
         named = await self.find(asset.kind, asset.environment, asset.name) if asset.name else None
         return self._assets.get(asset.asset_id) or named or self._assets.setdefault(asset.asset_id, asset)
 
+    def has(self, asset_id: str) -> bool:
+        """Whether there is this one."""
+        return asset_id in self._assets
+
     async def get(self, asset_id: str) -> StoredAsset | None:
         """See `AssetStore`."""
         return self._assets.get(asset_id)

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0019"
+SCHEMA_VERSION = "0020"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -339,6 +339,24 @@ VOLUME_NODE_BLOCKS = Table(
     Column("node_sha256", String, primary_key=True),
     Column("block_sha256", String, primary_key=True),
     Index("volume_node_blocks_by_block", "block_sha256"),
+)
+
+# What is in secrets. No foreign key: of those without a name none is an asset.
+SECRETS = Table(
+    "secrets",
+    METADATA,
+    Column("secret_id", String, primary_key=True),
+    # Of one without a name; empty for others.
+    Column("app_id", String, nullable=False),
+    Column("names", Text, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("key_id", String, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("ciphertext", LargeBinary, nullable=False),
+    Column("content_mark", String, nullable=False),
+    Column("kept_at", Float, nullable=False),
+    Column("last_used_at", Float),
+    Index("secrets_by_content", "app_id", "content_mark"),
 )
 
 SETTINGS = Table(

@@ -19,6 +19,7 @@ from squall.server.model.asset import AssetStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
+from squall.server.model.secret import SecretStore
 from squall.server.model.store import (
     BEGINNING,
     OutputCounts,
@@ -56,6 +57,7 @@ from squall.server.store.schema import (
     SETTINGS,
 )
 from squall.server.store.sql_assets import SqlAssets
+from squall.server.store.sql_secrets import SqlSecrets
 from squall.server.store.sql_volumes import SqlVolumes
 from squall.server.store.upsert import upsert
 
@@ -73,6 +75,7 @@ class SqlStore:
         self._write = self._database.write
         self.assets: AssetStore = SqlAssets(self._database)
         self.volumes: VolumeStore = SqlVolumes(self._database)
+        self.secrets: SecretStore = SqlSecrets(self._database)
 
     async def __aenter__(self) -> SqlStore:
         """See `Database`."""

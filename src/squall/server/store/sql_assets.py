@@ -8,14 +8,15 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from squall.protocol.asset import VOLUME
+from squall.protocol.asset import SECRET, VOLUME
 from squall.protocol.errors import EXISTS, NOT_FOUND, PlatformError
 from squall.server.model.asset import StoredAsset
 from squall.server.store.database import Database
 from squall.server.store.many import insert_rows
-from squall.server.store.schema import ASSET_GARBAGE, ASSETS, VOLUME_RETENTIONS, VOLUME_VERSIONS
+from squall.server.store.schema import ASSET_GARBAGE, ASSETS, SECRETS, VOLUME_RETENTIONS, VOLUME_VERSIONS
 
 CONTENTS: dict[str, tuple[sa.Column[str], ...]] = {
+    SECRET: (SECRETS.c.secret_id,),
     VOLUME: (VOLUME_VERSIONS.c.volume_id, VOLUME_RETENTIONS.c.volume_id),
 }
 """Of each kind the columns that say whose a row is, of all tables that hold what is in assets of that kind."""

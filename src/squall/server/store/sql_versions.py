@@ -144,6 +144,12 @@ def named_blobs(connection: Connection) -> Iterator[str]:
     yield from _named(connection, VERSIONS.c.blob_sha256s)
 
 
+def named_secrets(connection: Connection, app_id: str) -> set[str]:
+    """Secrets that the versions of an app name."""
+    packed = connection.execute(sa.select(VERSIONS.c.functions).where(VERSIONS.c.app_id == app_id)).scalars()
+    return {secret_id for one in packed if one for spec in unpack(one) for secret_id in spec.secrets}
+
+
 def _named(connection: Connection, column: sa.ColumnElement[str]) -> Iterator[str]:
     is_living = (VERSIONS.c.app_id == APPS.c.app_id) & (APPS.c.state != STOPPED)
     for names in connection.execute(sa.select(column).where(is_living)).scalars():

@@ -274,6 +274,7 @@ async def test_everything_else_is_for_clients_outside() -> None:
             "ScheduleRun": methods.METHODS["ScheduleRun"].request("hello", "square"),
             "ContainerStop": methods.METHODS["ContainerStop"].request("ct-1"),
             "ImageLogRead": ImageLogRead("im-1"),
+            "SecretUpdate": methods.METHODS["SecretUpdate"].request("token"),
             "CallShow": CallShow("fc-00000000none"),
             "CallInputGet": CallInputGet("fc-00000000none"),
             "CallReplay": CallReplay("fc-00000000none", "fc-00000000more"),

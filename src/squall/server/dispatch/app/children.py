@@ -124,6 +124,7 @@ def _texts(spec: FunctionSpec) -> Iterator[str]:
         yield from (mount.mount_id, mount.target)
     for name, value in spec.env.items():
         yield from (name, value)
+    yield from spec.secrets
     hosting = spec.hosting
     yield from (hosting.cloud or "", hosting.routing_region or "", *(hosting.regions or ()))
 

@@ -104,6 +104,10 @@ class Assets:
         self._check_use(caller, method, asset.environment)
         return asset
 
+    async def is_there(self, asset_id: str) -> bool:
+        """Whether there is this one."""
+        return asset_id in self._known or await self._look_up(asset_id) is not None
+
     async def _look_up(self, asset_id: str) -> StoredAsset | None:
         asset = await self._store.get(asset_id)
         if asset is not None:
@@ -194,15 +198,26 @@ class Assets:
 
     async def list_some(self, caller: Caller, record: AssetList) -> AssetListing:
         """See `AssetList`."""
-        _id_kind("AssetList", record.kind)
-        self._check_use(caller, "AssetList", record.environment)
         before = None if record.before_at is None else (record.before_at, record.before_id)
-        limit = max(0, min(record.limit, PAGE_RECORDS_MAX + 1))
-        found = await self._store.list(record.kind, record.environment, limit, before)
+        found = await self.list_of(caller, "AssetList", record.kind, record.environment, record.limit, before)
         return AssetListing(*first_page(self._codec, [self.info(one) for one in found]))
+
+    async def list_of(
+        self, caller: Caller, method: str, kind: str, environment: str, limit: int, before: tuple[float, str] | None
+    ) -> tuple[StoredAsset, ...]:
+        """Those of a kind that have a name, newest first, as many as a page may have and one more.
+
+        Raises:
+            PlatformError: `forbidden`.
+        """
+        _id_kind(method, kind)
+        _check_change(caller, method, kind)
+        self._check_use(caller, method, environment)
+        return await self._store.list(kind, environment, max(0, min(limit, PAGE_RECORDS_MAX + 1)), before)
 
     async def rename(self, caller: Caller, record: AssetRename) -> AssetInfo:
         """See `AssetRename`."""
+        _check_change(caller, "AssetRename", record.kind)
         asset = await self.find(caller, "AssetRename", record.kind, record.name, record.environment)
         if not asset.name:
             raise PlatformError(INVALID, f"AssetRename: {asset.asset_id} is ephemeral and has no name")
@@ -213,6 +228,7 @@ class Assets:
 
     async def delete(self, caller: Caller, record: AssetDelete) -> Empty:
         """See `AssetDelete`."""
+        _check_change(caller, "AssetDelete", record.kind)
         asset = await self.find(caller, "AssetDelete", record.kind, record.asset, record.environment)
         await self._delete(frozenset([asset.asset_id]))
         return Empty()
@@ -308,6 +324,11 @@ class Assets:
         except PlatformError as error:
             _log.warning("ephemeral assets of %s are left for now: %s", owner, error)
             self._away(owner, self._config.restart_grace_s)
+
+
+def _check_change(caller: Caller, method: str, kind: str) -> None:
+    if kind == SECRET:
+        caller.forbid_secrets(method)
 
 
 def check_name(method: str, kind: str, name: str) -> None:

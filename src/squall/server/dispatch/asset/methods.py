@@ -15,7 +15,7 @@ Unary = Callable[[Caller, Any, bytes], Awaitable[tuple[Any, bytes]]]
 
 def asset_methods(plane: ControlPlane) -> dict[str, Unary]:
     """By name."""
-    assets, volumes = plane.assets, plane.volumes
+    assets, secrets, volumes = plane.assets, plane.secrets, plane.volumes
     return {
         "AssetCreate": _bodiless(assets.create),
         "AssetGet": _bodiless(assets.get),
@@ -35,6 +35,11 @@ def asset_methods(plane: ControlPlane) -> dict[str, Unary]:
         "VolumeRetentionPut": _bodiless(volumes.put_retention),
         "VolumeUsageGet": _bodiless(volumes.usage),
         "VolumeGc": _bodiless(volumes.collect),
+        "SecretCreate": _bodiless(secrets.create),
+        "SecretGet": _bodiless(secrets.get),
+        "SecretList": _bodiless(secrets.list_some),
+        "SecretUpdate": _bodiless(secrets.update),
+        "SecretKeyRotate": _bodiless(lambda caller, record: secrets.rotate(record)),
     }
 
 

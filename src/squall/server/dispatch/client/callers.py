@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 # What the SDK inside a container may ask: to use its own app and those that descend from it, and to make and change the
 # latter. Everything else is for clients outside: a container can neither look at other apps nor stop anything that was
 # not started inside. What is named by a hash (blobs, mounts, images) is open to whoever knows the hash,
-# and a published image to whoever knows its name. Assets are open to all in their environment, but for secrets.
+# and a published image to whoever knows its name. Assets are open to all in their environment; of
+# secrets, they may make those that are of apps they may change, and give others to functions of these.
 CONTAINER_METHODS = frozenset({
     "Hello", "AppCreate", "AppGet", "AppStop", "FunctionBind", "FunctionCreate", "FunctionGet", "FunctionStats",
     "MountCreate", "BlobStat", "BlobPut", "BlobGet", "CallSpawn", "CallExtend", "CallRead", "CallGet", "CallInfo",
@@ -25,6 +26,7 @@ CONTAINER_METHODS = frozenset({
     "CallSpawnMany", "CallGather", "AssetCreate", "AssetGet", "AssetList", "AssetRename", "AssetDelete",
     "VolumeCommit", "VolumeCopy", "VolumeRemove", "VolumeRollback", "VolumeStat", "VolumeList", "VolumeBlocksGet",
     "VolumeHistoryGet", "VolumeVersionGet", "VolumeDiff",
+    "SecretGet", "SecretCreate",
 })  # fmt: skip
 
 
@@ -56,6 +58,14 @@ class Caller:
         """Raises PlatformError `forbidden`."""
         if self.scope_app_id and method not in CONTAINER_METHODS:
             raise PlatformError(FORBIDDEN, f"{method}: not allowed from inside a container")
+
+    def forbid_secrets(self, method: str) -> None:
+        """Raises PlatformError `forbidden` in a container: it may pass secrets on, and no more."""
+        if self.scope_app_id:
+            message = (
+                "code in a container gives secrets to functions, and neither lists, makes, changes nor deletes them"
+            )
+            raise PlatformError(FORBIDDEN, f"{method}: {message}")
 
     def check_use(self, method: str, app: StoredApp) -> None:
         """Whether it may use the app: call its functions, look at them.

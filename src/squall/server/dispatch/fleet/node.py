@@ -16,6 +16,7 @@ from squall.server.scheduler import MEMORY_FLOOR_MIB, Claim, NodeView
 if TYPE_CHECKING:
     from squall.protocol.peer import Peer
     from squall.protocol.stream import Stream
+    from squall.server.dispatch.asset.secrets import Given
     from squall.server.dispatch.fleet.container import Container
     from squall.server.dispatch.fleet.printed_before import Gate
     from squall.server.model.clock import Timer
@@ -95,8 +96,8 @@ class Node:
             missing_image_ids=self.missing_image_ids,
         )
 
-    async def start(self, container: Container) -> ContainerStarted:
-        """Ask for a container.
+    async def start(self, container: Container, given: Given) -> ContainerStarted:
+        """Ask for a container; `given` is what is in the secrets of its function.
 
         Raises:
             PlatformError: as in `ContainerStart`; `unavailable` when the agent is away.
@@ -116,6 +117,8 @@ class Node:
             spec.isolation,
             spec.startup_timeout_s,
             "" if spec.is_pinned else spec.variant_of or spec.function_id,
+            given.values,
+            given.mark,
             container.is_plain,
         )
         if self.peer is None:

@@ -7,12 +7,15 @@ container cannot be started.
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from squall.protocol import errors
 from squall.protocol.call import Failure
 from squall.protocol.errors import ChannelClosed, PlatformError
+from squall.protocol.function import FunctionSpec
 from squall.protocol.task_set import TaskSet
+from squall.server.dispatch.asset.secrets import NOTHING, Given
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.detours import Detours
 from squall.server.dispatch.fleet.givers import Givers
@@ -54,6 +57,10 @@ def _pending_of(container: Container) -> Pending:
     )  # fmt: skip
 
 
+async def _nothing(spec: FunctionSpec) -> Given:
+    return NOTHING
+
+
 class Starts:
     """The fleet's containers that do not serve yet."""
 
@@ -70,6 +77,8 @@ class Starts:
         self._givers = Givers(fleet, self.scheduler)
         self._detours = Detours(fleet.log)
         self._room_made_at = float("-inf")
+        self.given: Callable[[FunctionSpec], Awaitable[Given]] = _nothing
+        """What is in the secrets of a function."""
         self._making_room: set[Container] = set()
         """Idle ones that are on their way out for those who wait."""
 
@@ -200,7 +209,10 @@ class Starts:
 
     async def _start(self, container: Container, node: Node) -> None:
         try:
-            started = await node.start(container)
+            given = await self.given(container.spec)
+            if container.is_stopped:
+                return  # meanwhile
+            started = await node.start(container, given)
         except ChannelClosed:
             # Whether it was started is unknown: its agent says so when it is back (`nodes.py`), or the node is lost.
             self.watch(container, container.spec.startup_timeout_s)
