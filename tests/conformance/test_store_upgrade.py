@@ -27,6 +27,8 @@ from squall.protocol.image_catalog import ImageRef
 from squall.protocol.image_steps import debian_slim
 from squall.protocol.mount import MountFile, MountManifest, MountRef
 from squall.protocol.records import to_wire
+from squall.server.model.asset import StoredAsset
+from squall.server.model.dict import EntryKey, StoredEntry
 from squall.server.model.flight import StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
@@ -107,13 +109,15 @@ VALUES: dict[str, list[tuple[Any, ...]]] = {
     "variants": [("fu-2", "fu-1", "ap-1", '{"size":3}', wire(VARIANT.options), 1, 50.0)],
     "scaling": [("fu-1", "ap-1", wire(Scaling(max_containers=3)))],
     "environments": [("dev", 9.0)],
-    "assets": [("vo-1", "volume", "weights", "", 11.0, "ada", "")],
+    "assets": [("vo-1", "volume", "weights", "", 11.0, "ada", ""), ("di-1", "dict", "cache", "", 11.0, "ada", "")],
     "asset_garbage": [("vo-2", "volume")],
     "volume_versions": [("vo-1", 1, "ab" * 32, "once", 12.0, "created", "ada", 0, 0, 0, 0)],
     "volume_retentions": [("vo-1", "{}")],
     "volume_nodes": [("ab" * 32, b"")],
     "volume_node_blocks": [("ab" * 32, "cd" * 32)],
     "secrets": [("st-1", "ap-1", '["A"]', 1, "key", b"nonce", b"sealed", "mark", 12.0, None)],
+    "asset_answers": [("di-1", "rq-2", 13.0, "", b"gone", b"taken")],
+    "dict_entries": [("di-1", b"\1" * 32, "rq-1", 12.0, "", b"k", b"v")],
 }
 
 
@@ -188,6 +192,7 @@ async def test_what_an_earlier_version_kept_is_read_and_gone_on_with(
         await check_images(store, earlier)
         await check_deployments(store, earlier)
         await check_flights(store, earlier)
+        await check_assets(store, earlier)
         assert await store.get_setting("colour") == "blue"
         await go_on(store)
 
@@ -261,6 +266,14 @@ async def check_flights(store: Store, earlier: Earlier) -> None:
     own, variant = StoredMinute("fu-1", 60.0, "{}"), StoredMinute("fu-2", 60.0, "{}", "fu-1")
     expected = (own, variant) if earlier.has("variants") else (own,)
     assert await store.list_minutes(("fu-1",), 0.0, 100.0, 10, base_ids=("fu-1",)) == expected
+
+
+async def check_assets(store: Store, earlier: Earlier) -> None:
+    asset = StoredAsset("di-1", "dict", "cache", "", 11.0, "ada")
+    assert await store.assets.get("di-1") == (asset if earlier.has("assets") else None)
+    entry = StoredEntry(b"k", b"v", "", 12.0)
+    key = EntryKey("di-1", b"\1" * 32)
+    assert await store.dicts.get(key) == (entry if earlier.has("dict_entries") else None)
 
 
 LAST_OUTPUT = StoredOutput("fc-1", 1, SUCCEEDED, b"two", run_us=2**40, finished_at=70.0, container_id="ct-3")

@@ -21,6 +21,7 @@ from squall.protocol.function import FunctionSpec, Scaling
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.server.model.asset import AssetStore
+from squall.server.model.dict import DictStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
@@ -153,6 +154,7 @@ class Store(Protocol):
     """What is in volumes."""
     secrets: SecretStore
     """What is in their secrets, encrypted."""
+    dicts: DictStore
 
     # Apps
 
@@ -418,7 +420,7 @@ class Store(Protocol):
         many. One that still grows then never will."""
 
     async def live_blobs(self) -> frozenset[str]:
-        """SHA-256 of every blob that a mount, a function, a version or a call still names."""
+        """SHA-256 of every blob that a mount, a function, a version, a call or an entry of a dict still names."""
 
     # What became of calls
 

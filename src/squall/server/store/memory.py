@@ -13,6 +13,7 @@ from squall.protocol.function import FunctionSpec, Scaling
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.server.model.asset import AssetStore
+from squall.server.model.dict import DictStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
@@ -31,6 +32,7 @@ from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion, superseded
 from squall.server.model.volume import VolumeStore
 from squall.server.store.memory_assets import MemoryAssets
+from squall.server.store.memory_dicts import MemoryDicts
 from squall.server.store.memory_secrets import MemorySecrets
 from squall.server.store.memory_volumes import MemoryVolumes
 
@@ -48,6 +50,8 @@ class MemoryStore:
         secrets = MemorySecrets(self._is_secret_needed)
         self.secrets: SecretStore = secrets
         self._asset_rows.on_purge.append(secrets.purge)
+        self._dict_rows = MemoryDicts(self._asset_rows)
+        self.dicts: DictStore = self._dict_rows
         self._apps: dict[str, StoredApp] = {}
         self._functions: dict[str, FunctionSpec] = {}
         self._variants: dict[str, StoredVariant] = {}
@@ -537,6 +541,7 @@ class MemoryStore:
         named |= {item.blob_sha256 for outputs in self._outputs.values() for item in outputs.values()}
         named |= {item.blob_sha256 for item, _ in self._failed_inputs.values()}
         named |= self._volumes.blocks()
+        named |= self._dict_rows.live_blobs()
         return frozenset(named - {""})
 
     async def list_calls(

@@ -24,10 +24,11 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0020"
+SCHEMA_VERSION = "0021"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
+_IS_IN_BLOB = "blob_sha256 <> ''"
 
 METADATA = MetaData()
 
@@ -359,6 +360,36 @@ SECRETS = Table(
     Index("secrets_by_content", "app_id", "content_mark"),
 )
 
+DICT_ENTRIES = Table(
+    "dict_entries",
+    METADATA,
+    # No foreign keys to assets: what is in one that is deleted is purged some at a time.
+    Column("dict_id", String, primary_key=True),
+    Column("key_hash", LargeBinary, primary_key=True),
+    # The request that put it.
+    Column("put_id", String, nullable=False),
+    Column("used_at", Float, nullable=False),
+    Column("blob_sha256", String, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Index("dict_entries_by_use", "used_at"),
+    Index("dict_entries_in_blobs", "blob_sha256", sqlite_where=text(_IS_IN_BLOB)),
+)
+
+# What was done to assets lately that must not be done twice, and what was taken out of them.
+ASSET_ANSWERS = Table(
+    "asset_answers",
+    METADATA,
+    Column("asset_id", String, primary_key=True),
+    Column("request_id", String, primary_key=True),
+    Column("answered_at", Float, nullable=False),
+    Column("blob_sha256", String, nullable=False),
+    Column("key", LargeBinary, nullable=False),
+    Column("value", LargeBinary, nullable=False),
+    Index("asset_answers_by_age", "answered_at"),
+    Index("asset_answers_in_blobs", "blob_sha256", sqlite_where=text(_IS_IN_BLOB)),
+)
+
 SETTINGS = Table(
     "settings",
     METADATA,
@@ -374,5 +405,7 @@ def complete_for(url: str) -> None:
     that a server on SQLite needs to start.
     """
     if not url.startswith("sqlite"):
-        waiting = next(index for index in PORTIONS.indexes if index.name == "portions_waiting")
-        waiting.dialect_kwargs["postgresql_where"] = text(_IS_UNFINISHED)
+        for index in (index for table in METADATA.tables.values() for index in table.indexes):
+            where = index.dialect_kwargs.get("sqlite_where")
+            if where is not None:
+                index.dialect_kwargs["postgresql_where"] = where

@@ -16,6 +16,7 @@ from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.asset import AssetStore
+from squall.server.model.dict import DictStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
 from squall.server.model.schedule import StoredSchedule
@@ -34,8 +35,10 @@ from squall.server.model.variant import StoredVariant
 from squall.server.model.version import StoredVersion
 from squall.server.model.volume import VolumeStore
 from squall.server.store import (
+    sql_answers,
     sql_apps,
     sql_calls,
+    sql_dicts,
     sql_flights,
     sql_functions,
     sql_images,
@@ -76,6 +79,7 @@ class SqlStore:
         self.assets: AssetStore = SqlAssets(self._database)
         self.volumes: VolumeStore = SqlVolumes(self._database)
         self.secrets: SecretStore = SqlSecrets(self._database)
+        self.dicts: DictStore = sql_dicts.SqlDicts(self._database)
 
     async def __aenter__(self) -> SqlStore:
         """See `Database`."""
@@ -566,4 +570,5 @@ def _live_blobs(connection: Connection) -> frozenset[str]:
     named.update(sql_versions.named_blobs(connection))
     named |= sql_calls.live_blobs(connection) | sql_flights.live_blobs(connection)
     named.update(sql_volumes.live_blocks(connection))
+    named |= sql_dicts.live_blobs(connection) | sql_answers.live_blobs(connection)
     return frozenset(named - {""})

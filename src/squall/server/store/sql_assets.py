@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from squall.protocol.asset import SECRET, VOLUME
+from squall.protocol.asset import DICT, SECRET, VOLUME
 from squall.protocol.errors import EXISTS, NOT_FOUND, PlatformError
 from squall.server.model.asset import StoredAsset
 from squall.server.store.database import Database
-from squall.server.store.many import insert_rows
-from squall.server.store.schema import ASSET_GARBAGE, ASSETS, SECRETS, VOLUME_RETENTIONS, VOLUME_VERSIONS
+from squall.server.store.many import insert_rows, present
+from squall.server.store.schema import (
+    ASSET_ANSWERS,
+    ASSET_GARBAGE,
+    ASSETS,
+    DICT_ENTRIES,
+    SECRETS,
+    VOLUME_RETENTIONS,
+    VOLUME_VERSIONS,
+)
 
 CONTENTS: dict[str, tuple[sa.Column[str], ...]] = {
+    DICT: (DICT_ENTRIES.c.dict_id, ASSET_ANSWERS.c.asset_id),
     SECRET: (SECRETS.c.secret_id,),
     VOLUME: (VOLUME_VERSIONS.c.volume_id, VOLUME_RETENTIONS.c.volume_id),
 }
@@ -82,6 +91,19 @@ class SqlAssets:
     async def _all(self, query: sa.Select[Any]) -> tuple[StoredAsset, ...]:
         rows = await self._database.read(lambda connection: connection.execute(query).mappings().all())
         return tuple(map(_asset_of, rows))
+
+
+def known(connection: Connection, asset_ids: Collection[str]) -> frozenset[str]:
+    """Those of these assets that there are."""
+    query = sa.select(ASSETS.c.asset_id)
+    if len(asset_ids) == 1:
+        return frozenset(connection.execute(query.where(ASSETS.c.asset_id == next(iter(asset_ids)))).scalars())
+    return frozenset(row.asset_id for row in present(connection, query, ASSETS.c.asset_id, asset_ids))
+
+
+def missing(asset_id: str) -> PlatformError:
+    """What to answer where an asset is not there (any more)."""
+    return PlatformError(NOT_FOUND, f"there is no {asset_id}; it was deleted")
 
 
 def _asset_of(row: Mapping[Any, Any]) -> StoredAsset:
