@@ -35,6 +35,7 @@ from squall.protocol import (
     template,
     volume,
 )
+from squall.protocol import dict as dicts
 from squall.protocol import function_window as window
 from squall.protocol.empty import Empty
 from squall.protocol.records import record
@@ -125,6 +126,13 @@ METHODS = _table(
     _ask("SecretList", secret.SecretList, secret.SecretListing, "Secrets that have a name, newest first"),
     _ask("SecretUpdate", secret.SecretUpdate, secret.SecretInfo, "Change what is in a secret"),
     _ask("SecretKeyRotate", secret.SecretKeyRotate, secret.SecretKeyRotated, "Encrypt all secrets anew"),
+    _ask("DictPut", dicts.DictPut, dicts.DictPutDone, "Set entries of a dict", has_body=True),
+    _ask("DictGet", dicts.DictGet, dicts.DictValue, "The value of a key in a dict", has_body=True),
+    _ask("DictPop", dicts.DictPop, dicts.DictValue, "Take an entry out of a dict", has_body=True),
+    _ask("DictContains", dicts.DictContains, dicts.DictContained, "Whether a dict has a key", has_body=True),
+    _ask("DictClear", dicts.DictClear, Empty, "Take all entries out of a dict"),
+    _ask("DictCountGet", dicts.DictCountGet, dicts.DictCount, "How many entries a dict has"),
+    _ask("DictRead", dicts.DictRead, dicts.DictPage, "Entries of a dict, a page at a time", has_body=True),
     _ask("AppTagsPut", deployment.AppTagsPut, app.AppInfo, "Replace an app's tags"),
     _ask("FunctionCreate", function.FunctionCreate, function.FunctionCreated, "Create an app's functions"),
     _ask("FunctionGet", function.FunctionGet, function.FunctionSpec, "One function by id or name"),

@@ -25,6 +25,7 @@ from squall.server.dispatch.app.environments import Environments
 from squall.server.dispatch.app.schedules import Schedules
 from squall.server.dispatch.app.variants import Variants
 from squall.server.dispatch.asset.assets import Assets
+from squall.server.dispatch.asset.dicts import Dicts
 from squall.server.dispatch.asset.secrets import Secrets
 from squall.server.dispatch.asset.volumes import Volumes
 from squall.server.dispatch.client.blob_budget import BlobBudgets
@@ -65,6 +66,8 @@ SWEEP_S = 0.1
 SWEPT_MAX = 1_000
 """Functions that are looked at in one turn of the event loop."""
 BLOBS_S = 60.0
+ASSETS_S = 60.0
+"""Between two looks at what is old in dicts."""
 IMAGES_S = 600.0
 """Between two notes of which images containers run on."""
 VOLUMES_S = 3_600.0
@@ -133,6 +136,7 @@ class ControlPlane:
             tasks=self.tasks,
         )  # fmt: skip
         self.fleet.starts.given = self.secrets.given
+        self.dicts = Dicts(assets=self.assets, store=store, blobs=blobs, clock=self.clock, tasks=self.tasks)
         self.clients = Clients(
             apps=self.apps, assets=self.assets, calls=self.calls, clock=self.clock, config=config, tasks=self.tasks
         )
@@ -201,6 +205,7 @@ class ControlPlane:
         self._every(SWEEP_S, self.sweep)
         self._every(TICK_S, self.tick)
         self._every(BLOBS_S, self._tidy_blobs)
+        self._every(ASSETS_S, self.dicts.tidy_soon)
         self._every(IMAGES_S, self._note_images)
         self._every(IMAGES_S, self._note_stored)
         self._every(VOLUMES_S, self._tidy_volumes)

@@ -15,7 +15,7 @@ Unary = Callable[[Caller, Any, bytes], Awaitable[tuple[Any, bytes]]]
 
 def asset_methods(plane: ControlPlane) -> dict[str, Unary]:
     """By name."""
-    assets, secrets, volumes = plane.assets, plane.secrets, plane.volumes
+    assets, secrets, volumes, dicts = plane.assets, plane.secrets, plane.volumes, plane.dicts
     return {
         "AssetCreate": _bodiless(assets.create),
         "AssetGet": _bodiless(assets.get),
@@ -40,6 +40,13 @@ def asset_methods(plane: ControlPlane) -> dict[str, Unary]:
         "SecretList": _bodiless(secrets.list_some),
         "SecretUpdate": _bodiless(secrets.update),
         "SecretKeyRotate": _bodiless(lambda caller, record: secrets.rotate(record)),
+        "DictPut": dicts.put,
+        "DictGet": dicts.get,
+        "DictPop": dicts.pop,
+        "DictContains": dicts.contains,
+        "DictClear": dicts.clear,
+        "DictCountGet": dicts.count,
+        "DictRead": dicts.read,
     }
 
 

@@ -27,6 +27,7 @@ CONTAINER_METHODS = frozenset({
     "VolumeCommit", "VolumeCopy", "VolumeRemove", "VolumeRollback", "VolumeStat", "VolumeList", "VolumeBlocksGet",
     "VolumeHistoryGet", "VolumeVersionGet", "VolumeDiff",
     "SecretGet", "SecretCreate",
+    "DictPut", "DictGet", "DictPop", "DictContains", "DictClear", "DictCountGet", "DictRead",
 })  # fmt: skip
 
 
