@@ -38,6 +38,8 @@ TO_COME: dict[str, str] = {
     "Client": CLIENTS,
     "Cls.client": CLIENTS,
     "Cls.get_dashboard_url": DASHBOARD,
+    "Dict.client": CLIENTS,
+    "Dict.get_dashboard_url": DASHBOARD,
     "Environment.billing": BILLING,
     "Environment.client": CLIENTS,
     "Environment.get_dashboard_url": DASHBOARD,
@@ -64,6 +66,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "Function": lambda: squall.Function.from_name("surface", "function"),
     "FunctionCall": lambda: squall.FunctionCall.from_id("fc-surface"),
     "Cls": lambda: _of_package("Cls").from_name("surface", "Class"),
+    "Dict": lambda: _of_package("Dict").from_name("surface"),
     "Environment": lambda: _of_package("Environment").from_name("surface"),
     "Volume": lambda: _of_package("Volume").from_name("surface"),
 }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from squall.sdk._parameter import parameter as parameter
     from squall.sdk.app import App as App
     from squall.sdk.cls import Cls as Cls
+    from squall.sdk.dict import Dict as Dict
     from squall.sdk.environment import Environment as Environment
     from squall.sdk.file_pattern_matcher import FilePatternMatcher as FilePatternMatcher
     from squall.sdk.function import Function as Function
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "App": "squall.sdk.app",
     "Cls": "squall.sdk.cls",
+    "Dict": "squall.sdk.dict",
     "Environment": "squall.sdk.environment",
     "enter": "squall.sdk._method",
     "exit": "squall.sdk._method",
@@ -72,6 +74,7 @@ _PLACES = {
 __all__ = [
     "App",
     "Cls",
+    "Dict",
     "Environment",
     "enter",
     "exit",

@@ -6,6 +6,7 @@ from squall.sdk.types import AppInfo as AppInfo
 from squall.sdk.types import AppLifecycle as AppLifecycle
 from squall.sdk.types import AppState as AppState
 from squall.sdk.types import AppStats as AppStats
+from squall.sdk.types import DictInfo as DictInfo
 from squall.sdk.types import FileEntry as FileEntry
 from squall.sdk.types import FileEntryType as FileEntryType
 from squall.sdk.types import FunctionAutoscalerSettings as FunctionAutoscalerSettings
@@ -27,6 +28,7 @@ __all__ = [
     "AppStats",
     "FileEntry",
     "FileEntryType",
+    "DictInfo",
     "FunctionAutoscalerSettings",
     "FunctionCurrentStats",
     "FunctionInfo",

@@ -9,6 +9,7 @@ import pytest
 
 from squall.sdk import _client, _local_server
 from tests.sdk.double import ServerDouble
+from tests.sdk.real_server import RealServer
 
 
 @pytest.fixture(autouse=True)
@@ -29,4 +30,14 @@ def server(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerDo
     monkeypatch.delenv("SQUALL_SERVER_URL", raising=False)
     with ServerDouble(str(data_dir / "server.sock")) as double:
         yield double
+        _client.close()
+
+
+@pytest.fixture
+def real_server(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RealServer]:
+    """A real one, without nodes, in the place of the double."""
+    monkeypatch.setenv("SQUALL_DATA_DIR", str(data_dir))
+    monkeypatch.delenv("SQUALL_SERVER_URL", raising=False)
+    with RealServer(data_dir) as server:
+        yield server
         _client.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 A = TypeVar("A", bound="Asset")
 
 LIST_MAX = 1_000_000
+DONE_MAX = 1_000
 
 
 class Asset:
@@ -42,6 +44,9 @@ class Asset:
     _is_created: bool
     _client: Client | None
     _info: AssetInfo | None
+    _done: deque[str]
+    """Requests that took something out and whose answers have come: the server need not remember them, and is told with
+    the next one."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         kind = type(self).__name__
@@ -65,6 +70,7 @@ class Asset:
         asset._is_created = is_created
         asset._client = client
         asset._info = info
+        asset._done = deque(maxlen=DONE_MAX)
         return asset
 
     @classmethod
@@ -116,6 +122,16 @@ class Asset:
 
     async def _known(self) -> AssetInfo:
         return self._info if self._info is not None else await self._ask()
+
+    def _take_done(self) -> tuple[str, ...]:
+        # Other threads do the same.
+        taken = []
+        while self._done:
+            try:
+                taken.append(self._done.popleft())
+            except IndexError:
+                break
+        return tuple(taken)
 
     @property
     def name(self) -> str | None:

@@ -206,6 +206,9 @@ _NOTHING_WAS_RUN = "nothing was run; iterate it, or use .for_each() or .spawn_ma
 _UNDONE = {
     "remote_gen": "nothing was run; iterate it",
     "iter": "nothing was fetched; iterate it",
+    "items": "nothing was read; iterate it",
+    "keys": "nothing was read; iterate it",
+    "values": "nothing was read; iterate it",
 }
 """What did not happen, by the method whose result nobody iterated."""
 

@@ -7,7 +7,6 @@ OF_PACKAGE = frozenset(
         "Client",
         "CloudBucketMount",
         "Cluster",
-        "Dict",
         "Probe",
         "Proxy",
         "Queue",

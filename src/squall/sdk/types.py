@@ -25,6 +25,16 @@ class FunctionAutoscalerSettings:
     buffer_containers: int | None
 
 
+@dataclass(frozen=True)
+class DictInfo:
+    """About a dict."""
+
+    name: str | None
+    """None of an ephemeral one."""
+    created_at: datetime
+    created_by: str | None
+
+
 class AppState(Enum):
     """How far an app is."""
 
