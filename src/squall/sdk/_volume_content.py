@@ -1,19 +1,20 @@
-"""The content of files on its way to volumes and from them: in blocks, hashed in threads, a few at a time in memory."""
+"""The content of files on its way to volumes: in blocks, hashed in threads, a few at a time in memory."""
 
 from __future__ import annotations
 
 import errno
 import os
+import stat
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
-from squall.exception import DataLossError, InvalidError
+from squall.exception import InvalidError
 from squall.protocol.blob import BlobMissing, BlobStat
-from squall.protocol.volume import BLOCK_BYTES, FILE, HOLE, VolumeBlocks, VolumeBlocksGet, VolumeChange, to_wire
+from squall.protocol.volume import BLOCK_BYTES, FILE, HOLE, VolumeChange, to_wire
 from squall.sdk import _blob
 from squall.sdk._pending import Pending
 
@@ -88,16 +89,25 @@ class Uploader:
             return
         fd = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            status = os.fstat(fd)
-            if status.st_size <= PACKED_BYTES_MAX:
-                await self._put_small(file, _read(fd, file.path, 0, status.st_size), status.st_mtime_ns, status.st_mode)
-                return
-            try:
-                await self._put_large(file, fd, status)
-            finally:
-                await self._settle()  # threads read from it
+            await self._put_opened(file, fd, os.fstat(fd))
         finally:
             os.close(fd)
+
+    async def _put_opened(self, file: LocalFile, fd: int, status: os.stat_result) -> None:
+        if not stat.S_ISREG(status.st_mode) or (not status.st_size and os.pread(fd, 1, 0)):
+            # A pipe, or what a kernel makes up while it is read.
+            with os.fdopen(fd, "rb", buffering=0, closefd=False) as content:
+                await self._put_content(file, content)
+        elif status.st_size <= PACKED_BYTES_MAX:
+            data = _read(fd, file.path, 0, status.st_size)
+            _check_unchanged(fd, file.path, status)
+            await self._put_small(file, data, status.st_mtime_ns, status.st_mode)
+        else:
+            try:
+                await self._put_large(file, fd, status)
+            except BaseException:
+                await self._let_go()  # threads read from it
+                raise
 
     async def _put_small(self, file: LocalFile, data: bytes, mtime_ns: int, mode: int) -> None:
         if len(self._pack) + len(data) > BLOCK_BYTES:
@@ -124,25 +134,15 @@ class Uploader:
             size = min(BLOCK_BYTES, status.st_size - at)
             await self._add(partial(_read_block, fd, file.path, at, size), names.append)
         await self._settle()
-        now = os.fstat(fd)
-        if (now.st_size, now.st_mtime_ns) != (status.st_size, status.st_mtime_ns):
-            raise InvalidError(f"{file.path!r} was changed while it was put; put it again when nobody writes it")
+        _check_unchanged(fd, file.path, status)
         self.changes.append(file.change(status.st_size, tuple(names), status.st_mtime_ns, status.st_mode))
 
     async def _put_content(self, file: LocalFile, content: IO[Any]) -> None:
         names: list[str] = []
         total = 0
-        while True:
-            data = content.read(BLOCK_BYTES)
-            while 0 < len(data) < BLOCK_BYTES and (more := content.read(BLOCK_BYTES - len(data))):
-                data += more
-            if not data:
-                break
-            if not isinstance(data, (bytes, bytearray)):
-                kind = type(data).__name__
-                raise InvalidError(f"{file.target!r} cannot be put: reading it gives {kind}; open it in binary mode")
-            total += len(data)
-            await self._add(partial(Block, bytes(data)), names.append)
+        while pieces := _read_pieces(content, file.target):
+            total += sum(map(len, pieces))
+            await self._add(partial(_joined_block, pieces), names.append)
         await self._settle()
         now_ns = time.time_ns()  # tidy: wall clock, for people
         self.changes.append(file.change(total, tuple(names), now_ns, 0o644))
@@ -174,6 +174,15 @@ class Uploader:
         while self._under_way:
             await self._next()
 
+    async def _let_go(self) -> None:
+        """Wait for what threads make, and send none of it."""
+        while self._under_way:
+            pending, _ = self._under_way.popleft()
+            try:
+                await pending
+            except (OSError, InvalidError):
+                continue  # as the one before, which is told
+
     async def finish(self) -> None:
         """Wait until the store has everything."""
         if self._packed:
@@ -204,6 +213,33 @@ def _read(fd: int, path: str, at: int, size: int) -> bytes:
     return b"".join(pieces)
 
 
+def _check_unchanged(fd: int, path: str, before: os.stat_result) -> None:
+    now = os.fstat(fd)
+    if (now.st_size, now.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
+        raise InvalidError(f"{path!r} was changed while it was put; put it again when nobody writes it")
+
+
+def _read_pieces(content: IO[Any], target: str) -> list[bytes]:
+    """The next block of an open file, as it comes; nothing at its end.
+
+    Raises:
+        InvalidError: what it gives is text.
+    """
+    pieces: list[bytes] = []
+    left = BLOCK_BYTES
+    while left and (data := content.read(left)):
+        if not isinstance(data, (bytes, bytearray)):
+            kind = type(data).__name__
+            raise InvalidError(f"{target!r} cannot be put: reading it gives {kind}; open it in binary mode")
+        pieces.append(bytes(data))
+        left -= len(data)
+    return pieces
+
+
+def _joined_block(pieces: list[bytes]) -> Block:
+    return Block(b"".join(pieces))
+
+
 def _read_block(fd: int, path: str, at: int, size: int) -> Block:
     """A block of a file; of a hole nothing is read."""
     try:
@@ -218,6 +254,8 @@ def _aside(threads: ThreadPoolExecutor, work: Callable[[], R]) -> Pending[R]:
     pending: Pending[R] = Pending()
 
     def done(future: Future[R]) -> None:
+        if future.cancelled():
+            return  # nobody waits
         error = future.exception()
         if error is not None:
             pending.fail(error)
@@ -226,28 +264,3 @@ def _aside(threads: ThreadPoolExecutor, work: Callable[[], R]) -> Pending[R]:
 
     threads.submit(work).add_done_callback(done)
     return pending
-
-
-async def read_blocks(client: Client, asked: VolumeBlocksGet) -> AsyncGenerator[tuple[bytes, int], None]:
-    """The content of a file in order: bytes, or none and how many zeros.
-
-    Raises:
-        NotFoundError: there is no such file.
-        DataLossError: a block came damaged.
-    """
-    following: VolumeBlocksGet | None = asked
-    left = -1
-    while following is not None:
-        page = await client.request("VolumeBlocksGet", following, VolumeBlocks)
-        left = page.size if left < 0 else left
-        for block in page.blocks:
-            size = min(left, BLOCK_BYTES)
-            left -= size
-            if block == HOLE:
-                yield b"", size
-                continue
-            data = b"".join(await _blob.get(client, block))[page.offset : page.offset + size]
-            if len(data) != size:
-                raise DataLossError(f"block {block[:16]}… of {asked.path!r} is shorter than the file says")
-            yield data, size
-        following = following.following(page)

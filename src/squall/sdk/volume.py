@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
@@ -237,7 +238,7 @@ class Volume(Asset):
             await self._resolved(), to_wire(checked), is_deep=is_deep, version=self._version
         )
         while following is not None:
-            with missing_as(checked):
+            with missing_path():
                 listing = await client.request("VolumeList", following, VolumeListing)
             for entry in listing.entries:
                 yield entry
@@ -276,12 +277,12 @@ class Volume(Asset):
         return total
 
     async def _read(self, path: str, what: str) -> AsyncGenerator[tuple[bytes, int], None]:
-        from squall.sdk._volume_content import read_blocks  # cold start: only where files travel
+        from squall.sdk._volume_reader import VolumeReader  # cold start: only where files travel
 
         checked = _checked_path(path, what)
         asked = VolumeBlocksGet(await self._resolved(), to_wire(checked), self._version)
-        with missing_as(checked):
-            async for piece in read_blocks(client_of(self._client), asked):
+        with missing_path():
+            async for piece in VolumeReader(client_of(self._client)).read(asked):
                 yield piece
 
     # Changing
@@ -312,7 +313,7 @@ class Volume(Asset):
         """
         checked = self._changed_path(path, "remove_file")
         record = VolumeRemove(await self._resolved(), new_id("rq"), to_wire(checked), bool(recursive), _user())
-        with missing_as(checked):
+        with missing_path():
             await client_of(self._client).request("VolumeRemove", record, VolumeCommitted)
 
     @blocking
@@ -331,7 +332,7 @@ class Volume(Asset):
             raise InvalidError("Volume.copy_files([], …): name at least one path")
         target = to_wire(self._changed_path(dst_path, "copy_files"))
         record = VolumeCopy(await self._resolved(), new_id("rq"), sources, target, bool(recursive), _user())
-        with missing_as(", ".join(src_paths)):
+        with missing_path():
             await client_of(self._client).request("VolumeCopy", record, VolumeCommitted)
 
     def _changed_path(self, path: object, what: str) -> str:
@@ -381,12 +382,14 @@ class VolumeUpload:
         target = _checked_path(remote_path, "batch_upload: put_file")
         if not target.strip("/") or str(remote_path).endswith("/"):
             raise InvalidError(f"put_file(…, {str(remote_path)!r}): name the file, not the directory it is to be in")
-        if not isinstance(local_file, (str, os.PathLike)):
+        if mode is not None and (not isinstance(mode, int) or not 0 <= mode <= 0o7777):
+            raise InvalidError(f"put_file(…, mode={value_text(mode)}): give permission bits, such as 0o644")
+        if not isinstance(local_file, (str, bytes, os.PathLike)):
             self._files.append(LocalFile("", target, mode, local_file))
             return
-        path = os.fspath(local_file)
+        path = os.fsdecode(local_file)
         if os.path.isdir(path):
-            raise InvalidError(f"put_file({str(path)!r}, …) is a directory; put_directory puts all that is in it")
+            raise InvalidError(f"put_file({path!r}, …) is a directory; put_directory puts all that is in it")
         self._files.append(LocalFile(path, target, mode))
 
     def put_directory(self, local_path: Path | str, remote_path: PurePosixPath | str, recursive: bool = True) -> None:
@@ -399,10 +402,10 @@ class VolumeUpload:
         """
         from squall.sdk._volume_content import LocalFile  # cold start: only where files travel
 
-        base = os.fspath(local_path)
+        base = os.fsdecode(local_path)
         target = _checked_path(remote_path, "batch_upload: put_directory").strip("/")
         if not os.path.isdir(base):
-            raise InvalidError(f"put_directory({str(base)!r}, …): that is no directory of this machine")
+            raise InvalidError(f"put_directory({base!r}, …): that is no directory of this machine")
         for here, directories, names in os.walk(base, onerror=_raise):
             inner = os.path.relpath(here, base)
             place = "/".join(part for part in (target, "" if inner == "." else inner) if part)
@@ -489,22 +492,21 @@ async def commit(
         number += 1
 
 
+_NO_PATH = (": there is no '", ': there is no "')
+"""In what the server says of a path; a volume or a version may be what is missing instead."""
 RESTARTS_MAX = 5
 """Of the server, while one commit is sent to it."""
 
 
-class missing_as:  # noqa: N801 - a context manager used like a function
-    """What is not found meanwhile is also a FileNotFoundError."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, NotFoundError) and "there is no volume" not in str(error):
-            raise MissingPath(str(error)) from None
+@contextmanager
+def missing_path() -> Iterator[None]:
+    """A path that is not found meanwhile is a FileNotFoundError, too."""
+    try:
+        yield
+    except NotFoundError as error:
+        if not any(begin in str(error) for begin in _NO_PATH):
+            raise
+        raise MissingPath(str(error)) from None
 
 
 def _entry(entry: VolumeEntry) -> FileEntry:

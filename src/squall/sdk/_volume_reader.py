@@ -1,0 +1,120 @@
+"""The content of files on its way from volumes: blocks, each checked by its name, the next ones asked for ahead."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator
+from typing import TYPE_CHECKING, Any
+
+from squall.exception import DataLossError, NotFoundError
+from squall.protocol.blob import CHUNK_BYTES, BlobChunk, BlobGet
+from squall.protocol.hashing import sha256_hex
+from squall.protocol.volume import BLOCK_BYTES, HOLE, VolumeBlocks, VolumeBlocksGet, from_wire
+from squall.sdk import _blob
+
+if TYPE_CHECKING:
+    from squall.sdk._client import Client
+    from squall.sdk._pending import Pending
+
+CHUNKS_AHEAD = 4
+"""Asked for while others are checked: two blocks."""
+
+
+class VolumeReader:
+    """Reads files. Of small ones that share a block, the block is asked for once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._shared = "", b""
+        """The last block that was small files, by its name."""
+
+    async def read(self, asked: VolumeBlocksGet) -> AsyncGenerator[tuple[bytes, int], None]:
+        """The content of a file in order, from a block on: bytes, or none and how many zeros.
+
+        Raises:
+            NotFoundError: there is no such file.
+            DataLossError: a block is damaged, or is not there.
+        """
+        following: VolumeBlocksGet | None = asked
+        while following is not None:
+            page = await self._client.request("VolumeBlocksGet", following, VolumeBlocks)
+            pieces = self.read_page(following, page)
+            try:
+                async for piece in pieces:
+                    yield piece
+            finally:
+                await pieces.aclose()
+            following = following.following(page)
+
+    async def read_page(
+        self, asked: VolumeBlocksGet, page: VolumeBlocks, skipped: int = 0
+    ) -> AsyncGenerator[tuple[bytes, int], None]:
+        """The same of what one answer names, without the first `skipped` blocks."""
+        path = from_wire(asked.path)
+        first = asked.first + skipped
+        sizes = _sizes(page.size, first)
+        blocks = page.blocks[skipped:]
+        if page.size <= BLOCK_BYTES:
+            for block in blocks:
+                yield (b"", page.size) if block == HOLE else (await self._part(path, block, page), page.size)
+            return
+        chunks = _chunks(blocks, first, page.size)
+        under_way: deque[Pending[Any]] = deque()
+        for block, size in zip(blocks, sizes, strict=False):
+            if block == HOLE:
+                yield b"", size
+                continue
+            pieces = []
+            for _ in range(-(-size // CHUNK_BYTES)):
+                while len(under_way) < CHUNKS_AHEAD and (record := next(chunks, None)) is not None:
+                    under_way.append(self._client.ask("BlobGet", record))
+                pieces.append(await self._chunk(path, block, under_way.popleft(), size))
+            data = b"".join(pieces)
+            if len(data) != size or sha256_hex(data) != block:
+                raise _damaged(path, block, "what is stored as it is something else")
+            yield data, size
+
+    async def _part(self, path: str, block: str, page: VolumeBlocks) -> bytes:
+        """A file in a block that it may share with others."""
+        name, data = self._shared
+        if name != block:
+            try:
+                data = b"".join(await _blob.get(self._client, block))
+            except NotFoundError:
+                raise _damaged(path, block, GONE) from None
+            except DataLossError:
+                raise _damaged(path, block, "what is stored as it is something else") from None
+            if page.offset or len(data) > page.size:
+                self._shared = block, data
+        part = data[page.offset : page.offset + page.size]
+        if len(part) != page.size:
+            raise _damaged(path, block, "it is shorter than the file says")
+        return part
+
+    async def _chunk(self, path: str, block: str, under_way: Pending[Any], size: int) -> bytes:
+        try:
+            params, body = await under_way
+        except NotFoundError:
+            raise _damaged(path, block, GONE) from None
+        if self._client.codec.record(BlobChunk, params).size_bytes != size:
+            raise _damaged(path, block, "it has another size than the file says")
+        return bytes(body)
+
+
+GONE = "it is not in the store; the version that had it may have been forgotten meanwhile"
+
+
+def _sizes(total: int, first: int) -> Iterator[int]:
+    """Of the blocks of a file, from one on."""
+    return (min(BLOCK_BYTES, total - at) for at in range(first * BLOCK_BYTES, total, BLOCK_BYTES))
+
+
+def _chunks(blocks: tuple[str, ...], first: int, total: int) -> Iterator[BlobGet]:
+    for block, size in zip(blocks, _sizes(total, first), strict=False):
+        if block != HOLE:
+            for offset in range(0, size, CHUNK_BYTES):
+                yield BlobGet(block, offset, CHUNK_BYTES)
+
+
+def _damaged(path: str, block: str, why: str) -> DataLossError:
+    return DataLossError(f"{path!r} cannot be read: of its block {block}: {why}")
