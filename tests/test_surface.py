@@ -50,6 +50,8 @@ TO_COME: dict[str, str] = {
     "Function.metrics": LOGS,
     "FunctionCall.client": CLIENTS,
     "FunctionCall.get_dashboard_url": DASHBOARD,
+    "Secret.client": CLIENTS,
+    "Secret.get_dashboard_url": DASHBOARD,
     "Volume.client": CLIENTS,
     "Volume.commit": MOUNTS,
     "Volume.get_dashboard_url": DASHBOARD,
@@ -68,6 +70,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "Cls": lambda: _of_package("Cls").from_name("surface", "Class"),
     "Dict": lambda: _of_package("Dict").from_name("surface"),
     "Environment": lambda: _of_package("Environment").from_name("surface"),
+    "Secret": lambda: squall.Secret.from_name("surface"),
     "Volume": lambda: _of_package("Volume").from_name("surface"),
 }
 """How an object comes about without a server."""
@@ -219,7 +222,7 @@ def test_namespaces_have_their_methods_each_with_aio(name: str) -> None:
         assert_fits(f"{name}.{method}", inspect.getattr_static(type(space), method), text)
 
 
-@pytest.mark.parametrize("kind", ["Cls", "Environment", "Function", "FunctionCall", "Volume"])
+@pytest.mark.parametrize("kind", ["Cls", "Environment", "Function", "FunctionCall", "Secret", "Volume"])
 def test_handles_have_what_all_of_them_have(kind: str) -> None:
     """They were decided for all kinds of objects at once: what the file here leaves out would never be missed."""
     decided = DECIDED[kind]

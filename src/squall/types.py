@@ -16,6 +16,7 @@ from squall.sdk.types import FunctionStats as FunctionStats
 from squall.sdk.types import InputInfo as InputInfo
 from squall.sdk.types import InputStatus as InputStatus
 from squall.sdk.types import LogEntry as LogEntry
+from squall.sdk.types import SecretInfo as SecretInfo
 from squall.sdk.types import StatsPercentile as StatsPercentile
 from squall.sdk.types import StatsPercentileDistribution as StatsPercentileDistribution
 from squall.sdk.types import VolumeCreateOptions as VolumeCreateOptions
@@ -38,6 +39,7 @@ __all__ = [
     "LogEntry",
     "StatsPercentile",
     "StatsPercentileDistribution",
+    "SecretInfo",
     "VolumeCreateOptions",
     "VolumeInfo",
 ]

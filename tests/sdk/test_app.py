@@ -57,8 +57,8 @@ def test_apps_of_wrong_parts_are_refused() -> None:
         squall.App("x", tags={str(number): "c" for number in range(100_000)})
     with pytest.raises(InvalidError, match="image"):
         squall.App("x", image="debian")  # type: ignore[arg-type]
-    with pytest.raises(InvalidError, match="secrets= is not in this version"):
-        squall.App("x", secrets=[squall.Secret.from_dict({"A": "1"})])
+    with pytest.raises(InvalidError, match=r"app x: secrets='token' must be a list of squall.Secret objects"):
+        squall.App("x", secrets="token")
     with pytest.raises(InvalidError, match=r"app x: include_source=3 must be True or False"):
         squall.App("x", include_source=3)  # type: ignore[arg-type]
 

@@ -1,18 +1,24 @@
-"""Secrets without a name: where their values come from, and where those never are."""
+"""Secrets: where their values come from, and where those never are; those that have a name, with a real server."""
 
 from __future__ import annotations
 
+import base64
+import pickle
 from pathlib import Path
 
+import cloudpickle
 import pytest
 
 import squall
-from squall.exception import InvalidError, NotFoundError
+from squall.exception import AlreadyExistsError, InvalidError, NotFoundError
 from squall.protocol.function import Definition
 from squall.protocol.guest import SOCKET_PATH as AGENT_SOCKET
 from squall.protocol.guest import Boot
-from squall.sdk import _container
+from squall.sdk import _client, _container
+from squall.sdk._asset import client_of
+from squall.types import SecretInfo
 from tests.sdk.double import ServerDouble
+from tests.sdk.real_server import RealServer
 
 
 @pytest.fixture
@@ -95,8 +101,140 @@ def test_values_reach_the_server_beside_the_definition(server: ServerDouble) -> 
     assert "very-secret" not in repr(server.images)
 
 
-def test_names_that_come_later_say_so() -> None:
-    with pytest.raises(AttributeError, match=r"^Secret.from_name is not in this version of Squall yet$"):
-        squall.Secret.from_name("x")  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match="no attribute 'invented'"):
-        squall.Secret.from_dict().invented()  # type: ignore[attr-defined]
+def test_what_is_pickled_has_no_values() -> None:
+    secret = squall.Secret.from_dict({"TOKEN": "very-secret"})
+    pickled = cloudpickle.dumps(lambda: secret)
+
+    assert b"very-secret" not in pickled + pickle.dumps(secret)
+    with pytest.raises(InvalidError, match="stay in the program that made it"):
+        pickle.loads(pickle.dumps(secret)).values()
+
+
+# Those that have a name
+
+
+def test_a_secret_is_made_found_and_deleted(real_server: RealServer) -> None:
+    squall.Secret.objects.create("token", {"TOKEN": "very-secret"})
+    squall.Secret.objects.create("other", {})
+
+    found = squall.Secret.from_name("token").hydrate()
+    assert found.name == "token"
+    assert found.object_id.startswith("st-")
+    info = found.info()
+    assert isinstance(info, SecretInfo)
+    assert (info.name, info.environment_name, info.last_used) == ("token", "main", None)
+    assert info.created_by
+    assert [one.name for one in squall.Secret.objects.list()] == ["other", "token"]
+    assert [one.name for one in squall.Secret.objects.list(max_objects=1)] == ["other"]
+    assert squall.Secret.objects.list()[1].info() == info
+
+    squall.Secret.objects.delete("token")
+    with pytest.raises(NotFoundError, match="there is no secret 'token' in environment main"):
+        squall.Secret.from_name("token").hydrate()
+    with pytest.raises(NotFoundError):
+        squall.Secret.objects.delete("token")
+    squall.Secret.objects.delete("token", allow_missing=True)
+
+
+def test_one_that_is_there_is_kept_or_told(real_server: RealServer) -> None:
+    squall.Secret.objects.create("token", {"TOKEN": "1"})
+
+    with pytest.raises(AlreadyExistsError, match="'token'"):
+        squall.Secret.objects.create("token", {"OTHER": "2"})
+    squall.Secret.objects.create("token", {"OTHER": "2"}, allow_existing=True)
+    squall.Secret.from_name("token", required_keys=["TOKEN"]).hydrate()
+
+
+def test_required_keys_are_looked_at_by_the_server(real_server: RealServer) -> None:
+    squall.Secret.objects.create("token", {"TOKEN": "1", "USER": "ann"})
+
+    squall.Secret.from_name("token", required_keys=["USER"]).hydrate()
+    secret = squall.Secret.from_name("token", required_keys=["USER", "HOST"])
+    with pytest.raises(InvalidError, match="secret token has no HOST; it has TOKEN, USER"):
+        secret.hydrate()
+    secret.update({"HOST": "h"})
+    secret.hydrate()
+    with pytest.raises(InvalidError, match="must be a list of names"):
+        squall.Secret.from_name("token", required_keys="USER")
+
+
+async def test_all_of_it_can_be_awaited(real_server: RealServer) -> None:
+    await squall.Secret.objects.create.aio("token", {"TOKEN": "1"})
+    secret = squall.Secret.from_name("token")
+
+    await secret.update.aio({"MORE": "2"})
+    assert (await secret.info.aio(refresh=True)).name == "token"
+    assert len(await squall.Secret.objects.list.aio()) == 1
+    await squall.Secret.objects.delete.aio("token")
+
+
+def test_what_is_wrong_is_told_without_values(real_server: RealServer) -> None:
+    for given in ({"A": 12345}, ["very-secret"], {1: "very-secret"}):
+        with pytest.raises(InvalidError) as caught:
+            squall.Secret.objects.create("token", given)  # type: ignore[arg-type]
+        assert "12345" not in str(caught.value)
+        assert "very-secret" not in str(caught.value)
+    for name, value in (("A=B", "x"), ("", "x"), ("A", "very-secret\0")):
+        with pytest.raises(InvalidError, match="cannot create the secret") as caught:
+            squall.Secret.objects.create("token", {name: value})
+        assert "very-secret" not in str(caught.value)
+    with pytest.raises(InvalidError, match="a secret without a name is what it was made of"):
+        squall.Secret.from_dict({"A": "1"}).update({"A": "2"})
+    with pytest.raises(InvalidError, match="is on no server before a function names it"):
+        squall.Secret.from_dict({"A": "1"}).hydrate()
+    with pytest.raises(InvalidError, match="only containers and builds that name it"):
+        squall.Secret.from_name("token").values()
+
+
+def test_a_handle_is_the_same_secret_wherever_it_comes(real_server: RealServer) -> None:
+    squall.Secret.objects.create("token", {"TOKEN": "very-secret"})
+    secret = squall.Secret.from_name("token", required_keys=["TOKEN"]).hydrate()
+
+    pickled = pickle.dumps(secret)
+    again: squall.Secret = pickle.loads(pickled)
+
+    assert (again.name, again.object_id) == ("token", secret.object_id)
+    assert b"very-secret" not in pickled
+    assert again.info() == secret.info()
+
+
+async def test_functions_name_secrets_by_ids_that_are_the_same_for_the_same_values(real_server: RealServer) -> None:
+    await squall.Secret.objects.create.aio("token", {"TOKEN": "1"})
+    client = client_of(None)
+
+    async def id_of(secret: squall.Secret, app_id: str = "ap-0123456789ABCDEFGHIJkl") -> str:
+        return await secret.id_for(client, app_id=app_id)
+
+    named = await id_of(squall.Secret.from_name("token"))
+    assert named == (await squall.Secret.from_name("token").hydrate.aio()).object_id
+    assert await id_of(squall.Secret.from_dict({"A": "1"})) == await id_of(squall.Secret.from_dict({"A": "1"}))
+    assert await id_of(squall.Secret.from_dict({"A": "1"})) != await id_of(squall.Secret.from_dict({"A": "2"}))
+    assert await id_of(squall.Secret.from_dict({"A": "1"})) != await id_of(squall.Secret.from_dict({"A": "1"}), "ap-2")
+    assert await id_of(squall.Secret.from_dict({})) == ""
+
+
+def test_no_value_is_on_the_disk_of_the_server_in_clear(real_server: RealServer, data_dir: Path) -> None:
+    value = "planted-0f9a4c7e5d"
+    squall.Secret.objects.create("token", {"TOKEN": value})
+    squall.Secret.from_name("token").update({"MORE": value})
+    _client.close()
+
+    kept = b"".join(path.read_bytes() for path in data_dir.rglob("*") if path.is_file())
+    for form in (
+        value.encode(),
+        base64.b64encode(value.encode()),
+        value.encode().hex().encode(),
+        b"c" + value.encode(),
+    ):
+        assert form not in kept
+    assert b"token" in kept
+
+
+def test_after_a_restart_secrets_are_there(real_server: RealServer) -> None:
+    squall.Secret.objects.create("token", {"TOKEN": "1"})
+    before = squall.Secret.from_name("token").hydrate()
+
+    real_server.restart()
+
+    assert squall.Secret.from_name("token", required_keys=["TOKEN"]).hydrate().object_id == before.object_id
+    before.update({"TOKEN": "2"})

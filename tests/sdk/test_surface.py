@@ -1,4 +1,4 @@
-"""`Image`, `Secret` and `FilePatternMatcher` have the decided methods with the decided parameters, and `.aio` likewise.
+"""`Image` and `FilePatternMatcher` have the decided methods with the decided parameters, and `.aio` likewise.
 
 The decisions are in `surface_image.json`. It is a part of the reference the project began with: names and parameters
 that were read out of the wheel of Modal 1.6.4, so that `import squall as modal` finds them. It is changed when the
@@ -15,13 +15,11 @@ from typing import Any
 import pytest
 
 import squall
-from squall.sdk import _later
 from squall.sdk._facade import blocking, blocking_static
 
 DECIDED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "surface_image.json").read_text())
 KINDS: dict[str, tuple[type, frozenset[str]]] = {
     "Image": (squall.Image, frozenset()),
-    "Secret": (squall.Secret, _later.OF_SECRET),
     "FilePatternMatcher": (squall.FilePatternMatcher, frozenset()),
 }
 METHODS = [(kind, name) for kind, decided in DECIDED.items() for name in decided["methods"]]
@@ -83,4 +81,4 @@ def test_no_method_is_there_that_was_not_decided(kind: str) -> None:
     owner, _ = KINDS[kind]
     here = {name for name in vars(owner) if not name.startswith("_") and callable(getattr(owner, name))}
 
-    assert here - set(DECIDED[kind]["methods"]) <= {"raise_import_error", "values"} | SUPERSEDED
+    assert here - set(DECIDED[kind]["methods"]) <= {"raise_import_error"} | SUPERSEDED

@@ -72,7 +72,7 @@ NO_GPU = {"no text": "", "number": 5, "no count": "A100:", "zero": "A100:0", "wo
           "fraction": "A100:1.5", "no list": [], "list": [1], "true": True, "huge": HUGE, "surrogate": SURROGATE,
           "later": "A100:2"}  # fmt: skip
 NO_SECRETS = {"text": "name", "no text": "", "number": 5, "list": ["name"], "mapping": {}, "object": object(),
-              "class": [squall.Secret], "later": [squall.Secret.from_dict({"A": "1"})]}  # fmt: skip
+              "class": [squall.Secret], "one": squall.Secret.from_dict({"A": "1"})}  # fmt: skip
 NO_VOLUMES = {"list": [], "text": "/data", "number": 5, "path": {1: object()}, "later": {"/data": object()}}
 
 Wrong = Mapping[str, Any]
@@ -468,8 +468,8 @@ def test_isolations_are_those_of_the_protocol() -> None:
 
 
 def test_clouds_and_regions_of_variants_add_up() -> None:
-    asked = of_options("f", {**NOTHING, "cloud": "aws", "region": "eu"})
+    asked, _ = of_options("f", {**NOTHING, "cloud": "aws", "region": "eu"})
 
     assert asked.hosting == Hosting("aws", ("eu",))
-    assert merged(asked, of_options("f", {**NOTHING, "cloud": "gcp"})).hosting == Hosting("gcp", ("eu",))
-    assert of_options("f", NOTHING).hosting is None
+    assert merged(asked, of_options("f", {**NOTHING, "cloud": "gcp"})[0]).hosting == Hosting("gcp", ("eu",))
+    assert of_options("f", NOTHING)[0].hosting is None

@@ -90,7 +90,7 @@ class Shells:
             async with self._container(asked, hold) as (opened, words):
                 line_end = "\r\n" if asked.has_pty else "\n"
                 await request.send_item(TerminalOutput("stderr"), "".join(f"{one}{line_end}" for one in words).encode())
-                env = {**({"TERM": TERM} if asked.has_pty else {}), **opened.env}
+                env = {**({"TERM": TERM} if asked.has_pty else {}), **opened.env, **asked.variables}
                 spec = ExecSpec(opened.argv(asked.command), env, opened.cwd, asked.has_pty, asked.rows, asked.columns)
                 await run_in(self._runtime, request, opened.container_id, spec, opened.pid)
         except (RuntimeFailure, *UNUSABLE) as error:

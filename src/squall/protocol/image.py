@@ -205,6 +205,9 @@ class ImageBuild:
     """Variables and their values, by the name that steps have for them. Kept nowhere."""
     run_id: str = ""
     """Any text. What a forced build of this run has made, the others of the run take; empty: from no other build."""
+    named_secrets: dict[str, str] = field(default_factory=dict)
+    """More of them, by the names that steps have for them: the ids of secrets that the server has. A node is told what
+    is in these as the others are."""
 
 
 class ImageInvalid(ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from squall.protocol.records import record
+from squall.protocol.records import field, record
 
 
 @record
@@ -23,4 +23,8 @@ class ImageShell:
     rows: int = 24
     columns: int = 80
     environment: str = ""
-    """Of the name; empty for the default one."""
+    """Of the names; empty for the default one."""
+    secrets: tuple[str, ...] = ()
+    """Names, or ids, of secrets whose variables the shell has."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """What is in these, from the server to a node."""

@@ -35,6 +35,8 @@ class SecretCreate:
     is_replacing: bool = False
     """What is in it is replaced, as a whole."""
     app_id: str = ""
+    function_id: str = ""
+    """In place of its app, a function of that app."""
 
 
 @record

@@ -99,10 +99,13 @@ class Asset:
         Raises:
             NotFoundError: there is none of that name or id.
         """
+        await self._look_up(client)
+        return self
+
+    async def _look_up(self, client: Client | None) -> None:
         if client is not None:
             self._client = client
         await self._ask()
-        return self
 
     async def _resolved(self) -> str:
         """Its id; the server is asked once."""
@@ -232,14 +235,24 @@ async def list_named(
     """
     from squall.sdk._pages import ask_pages  # cold start: lists are seldom asked for in containers
 
-    what = f"{kind.__name__}.objects.list"
-    if max_objects is not None and (not isinstance(max_objects, int) or max_objects < 0):
-        raise InvalidError(f"{what}: max_objects={value_text(max_objects)} must be a number from 0 up, or None")
-    limit = LIST_MAX if max_objects is None else max_objects
-    before_at = None if created_before is None else _seconds(created_before, what)
+    limit, before_at = check_listing(max_objects, created_before, f"{kind.__name__}.objects.list", LIST_MAX)
     asked = AssetList(kind._kind, environment_of(environment_name), limit, before_at)
     pages = await ask_pages(client_of(client), "AssetList", asked, AssetListing)
     return [kind._of_info(info, client) for page in pages for info in page.assets]
+
+
+def check_listing(
+    max_objects: int | None, created_before: datetime | str | None, what: str, most: int
+) -> tuple[int, float | None]:
+    """How many are asked for, and since when.
+
+    Raises:
+        InvalidError: `max_objects` is no count, or `created_before` no time.
+    """
+    if max_objects is not None and (not isinstance(max_objects, int) or max_objects < 0):
+        raise InvalidError(f"{what}: max_objects={value_text(max_objects)} must be a number from 0 up, or None")
+    limit = most if max_objects is None else max_objects
+    return limit, None if created_before is None else _seconds(created_before, what)
 
 
 def _seconds(given: datetime | str, what: str) -> float:

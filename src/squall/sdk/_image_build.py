@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
 from squall.protocol import image_steps
@@ -28,6 +28,7 @@ from squall.sdk._turn import Turn
 
 if TYPE_CHECKING:
     from squall.sdk.image import Image
+    from squall.sdk.secret import Secret
 
 AT_ONCE_MAX = 8
 """Builds that one run has under way; the others wait. How many steps run is for the node to say."""
@@ -88,6 +89,21 @@ class Build:
         return self.is_built or self.error is not None
 
 
+class _Secrets(NamedTuple):
+    """Of the steps of one build, by the names that these have for them: the values that are here, and ids."""
+
+    values: dict[str, dict[str, str]]
+    ids: dict[str, str]
+
+    async def name_of(self, secret: Secret, client: Client) -> str:
+        name = str(len(self.values) + len(self.ids))
+        if secret.has_name:
+            self.ids[name] = await secret.id_for(client)
+        else:
+            self.values[name] = secret.values()
+        return name
+
+
 class Builds:
     """The images of one run of an app, or of one program.
 
@@ -125,7 +141,7 @@ class Builds:
             return found
         steps = flat(image.steps)
         needs = tuple([await self.begin(step.image, _TAKEN_FROM) for step in steps if step.image is not None])
-        secrets: dict[str, dict[str, str]] = {}
+        secrets = _Secrets({}, {})
         spec = ImageSpec(tuple([await self._step(step, secrets) for step in steps]))
         try:
             image_steps.check(spec)
@@ -139,7 +155,7 @@ class Builds:
             if only and steps[0].published is None:
                 # Nothing will be built that could find out that there is no such image.
                 await self._client.request("ImageGet", ImageGet(only), ImageInfo)
-            request = None if only else ImageBuild(spec, self._app_id, secrets, self._run_id)
+            request = None if only else ImageBuild(spec, self._app_id, secrets.values, self._run_id, secrets.ids)
             build = Build(name, request, needs)
             self._by_id[name] = build
             if request is not None:
@@ -149,7 +165,7 @@ class Builds:
         self._images.append(image)
         return build
 
-    async def _step(self, step: Step, secrets: dict[str, dict[str, str]]) -> ImageStep:
+    async def _step(self, step: Step, secrets: _Secrets) -> ImageStep:
         arguments = dict(step.arguments)
         if step.add is not None:
             arguments["path"], mount = step.add.mount()
@@ -162,9 +178,7 @@ class Builds:
             found = await self._client.request("ImageGet", ImageGet(*step.published), ImageInfo)
             arguments["image_id"] = found.image_id
         if step.secrets:
-            names = tuple(str(len(secrets) + number) for number in range(len(step.secrets)))
-            secrets.update(zip(names, (secret.values() for secret in step.secrets), strict=True))
-            arguments["secrets"] = names
+            arguments["secrets"] = tuple([await secrets.name_of(one, self._client) for one in step.secrets])
         return getattr(image_steps, step.name)(**arguments)  # type: ignore[no-any-return]
 
     async def finish(self, build: Build) -> None:

@@ -30,7 +30,6 @@ OF_PACKAGE = frozenset(
         "wsgi_app",
     ]
 )
-OF_SECRET = frozenset(["from_name", "info", "name", "object_id", "objects", "update"])
 OF_APP = frozenset(
     [
         "get_dashboard_url",

@@ -33,13 +33,6 @@ def refuse_not_yet(what: str, given: Mapping[str, Any]) -> None:
             raise InvalidError(f"{what}: {name}= is not in this version of Squall yet; leave it out to run without")
 
 
-def _are_secrets(value: object) -> bool:
-    from squall.sdk.secret import Secret  # cold start: programs with secrets only
-
-    is_collection = isinstance(value, Collection) and not isinstance(value, (str, bytes, Mapping))
-    return is_collection and all(isinstance(one, Secret) for one in value)  # type: ignore[attr-defined]
-
-
 def _is_gpu(value: object) -> bool:
     kinds = value if isinstance(value, (list, tuple)) else (value,)
     return bool(kinds) and all(isinstance(kind, str) and re.match(GPU, kind) for kind in kinds)
@@ -61,7 +54,6 @@ def _are_options(value: object) -> bool:
 
 _FLAG = (_is_flag, "True or False")
 _LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "secrets": (_are_secrets, "a list of squall.Secret objects"),
     "gpu": (_is_gpu, 'a type of GPU, such as "A100" or "A100:2", or a list of them'),
     "volumes": (_are_volumes, 'a dictionary of paths and volumes, such as {"/data": volume}'),
     "proxy": (lambda _: True, "a proxy"),

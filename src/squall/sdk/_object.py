@@ -11,7 +11,6 @@ from squall.sdk._facade import blocking
 from squall.sdk._parameters import checked
 from squall.sdk._pending import running_loop
 from squall.sdk._user_class import OBJECT_ATTRIBUTE
-from squall.sdk._variant import Variant
 from squall.sdk.function import Function
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Obj:
         """`instance` is there already where this is what a container serves, and so is its `function_id`."""
         self._squall_cls = cls
         self._squall_values = values
-        self._squall_variant = Variant(cls._variant.base, parameters, cls._variant.options)
+        self._squall_variant = cls._variant.with_parameters(parameters)
         self._squall_functions: dict[str, Function[..., Any]] = {}
         self._squall_function_id = function_id or None
         self._squall_instance = instance

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from squall.protocol.function import Batching, FunctionOptions, RetryPolicy
     from squall.sdk._concurrent import Concurrency
     from squall.sdk.schedule import Cron, Period
+    from squall.sdk.secret import Secret
 
 TIMEOUT_S_MAX = 24 * 3600
 SCALEDOWN_S = (2, 3600)
@@ -112,6 +113,7 @@ class Options(_Checked):
         self._flag("serialized", given.get("serialized", False))
         self.hosting = HostingAsked(f"function {name}", given)
         self.env = check_env(given["env"], f"function {name}")
+        self.secrets = secrets_in(given, f"function {name}") or ()
         self.schedule = self._schedule(given.get("schedule"))
         self.retries = self._retries(given["retries"])
         self.timeout_s = self._seconds("timeout", given["timeout"], 1, TIMEOUT_S_MAX)
@@ -193,6 +195,7 @@ class VariantOptions(_Checked):
         refuse_not_yet(f"function {self._name}", given)
         self._hosting = HostingAsked(f"function {self._name}", given)
         self._env = None if given["env"] is None else check_env(given["env"], f"function {self._name}")
+        self.secrets = secrets_in(given, f"function {self._name}")
         self._retry = self._retries(given["retries"])
         timeout = given["timeout"]
         self._timeout_s = None if timeout is None else self._seconds("timeout", timeout, 1, TIMEOUT_S_MAX)
@@ -231,6 +234,20 @@ def _milli(value: float | None) -> int | None:
 
 def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
+
+
+def secrets_in(given: Mapping[str, Any], what: str) -> tuple[Secret, ...] | None:
+    """The secrets that are given; None where nothing is said of any.
+
+    Raises:
+        InvalidError: they are none.
+    """
+    secrets = given.get("secrets")
+    if secrets is None or (isinstance(secrets, (list, tuple)) and not secrets):
+        return secrets if secrets is None else ()
+    from squall.sdk.secret import check_secrets  # cold start: programs with secrets only
+
+    return check_secrets(secrets, what)
 
 
 def check_env(env: object, what: str) -> dict[str, str]:

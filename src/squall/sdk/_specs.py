@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from squall.sdk._user_class import UserClass
     from squall.sdk.app import App
     from squall.sdk.function import Function
+    from squall.sdk.secret import Secret
 
 
 def check_spec_size(size_bytes: int, name: str) -> None:
@@ -38,6 +39,8 @@ class Specs:
         self._builds = builds
         self._output = output
         self._mounts: dict[str, MountRef] = {}
+        self._secrets: dict[int, list[str]] = {}
+        """Of each secret, by its identity, the id; none where nothing is in it."""
         self._default: Image | None = None
 
     async def make(self, ids: dict[str, str], *, is_interactive: bool = False) -> tuple[FunctionSpec, ...]:
@@ -95,6 +98,7 @@ class Specs:
             image_id=images[id(image)].image_id,
             mounts=tuple(dict.fromkeys(mounts)),
             is_interactive=is_interactive,
+            secrets=await self._secret_ids((*function.app.given_secrets, *definition.options.secrets)),
             **definition.options.records(),
         )
 
@@ -133,6 +137,15 @@ class Specs:
             parameters=user_class.givable,
             has_exit_hooks=bool(user_class.exit_hooks),
         )
+
+    async def _secret_ids(self, secrets: tuple[Secret, ...]) -> tuple[str, ...]:
+        """Each is looked up, or sent, once."""
+        for one in secrets:
+            if id(one) not in self._secrets:
+                from squall.sdk._given_secrets import ids_of  # cold start: functions with secrets only
+
+                self._secrets[id(one)] = await ids_of((one,), self._client, app_id=self._app_id)
+        return tuple(secret_id for one in secrets for secret_id in self._secrets[id(one)])
 
     async def _source_mount(self, source: _source.Source) -> MountRef:
         known = self._mounts.get(source.path)

@@ -168,7 +168,7 @@ def info_of(spec: FunctionSpec, image_name: str | None) -> FunctionInfo:
         single_use_containers=scaling.is_single_use,
         volumes={},
         cloud_bucket_mounts={},
-        secrets=[],
+        secrets=list(spec.secrets),
         web_info=None,
         method_names=[one.name for one in spec.definition.methods] if spec.definition.is_class else None,
         method_details=None,

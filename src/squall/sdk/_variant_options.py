@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from squall.protocol.function import FunctionOptions, Hosting, Resources
 from squall.sdk._batched import check_batching
 from squall.sdk._concurrent import check_concurrency
 from squall.sdk._options import VariantOptions
 
+if TYPE_CHECKING:
+    from squall.sdk.secret import Secret
 
-def of_options(name: str, given: Mapping[str, Any]) -> FunctionOptions:
-    """Those of `.with_options(…)`.
+
+def of_options(name: str, given: Mapping[str, Any]) -> tuple[FunctionOptions, tuple[Secret, ...] | None]:
+    """Those of `.with_options(…)`, and the secrets among them: these have ids when the server knows them.
 
     Raises:
         InvalidError: a value is impossible, or of a later version.
     """
-    return VariantOptions(name, given).record()
+    options = VariantOptions(name, given)
+    return options.record(), options.secrets
 
 
 def of_concurrency(name: str, max_inputs: int, target_inputs: int | None) -> FunctionOptions:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from squall.protocol.function import FunctionOptions
     from squall.sdk.retries import Retries
+    from squall.sdk.secret import Secret
 
 Pair = float | tuple[float, float]
 """A request, or a request and a limit."""
@@ -25,8 +26,8 @@ class With:
 
     if TYPE_CHECKING:
 
-        def _with(self, options: FunctionOptions) -> Self:
-            """The same with these options, too; of each its own."""
+        def _with(self, options: FunctionOptions, secrets: tuple[Secret, ...] | None = None) -> Self:
+            """The same with these options, too; of each its own. Secrets are all that it has then."""
 
     @checked(".with_options")
     def with_options(
@@ -49,7 +50,8 @@ class With:
     ) -> Self:
         """The same in a pool of containers of its own, with these options in place of those it was decorated with.
 
-        What is None stays as it is; `env` is replaced as a whole. Further options are added to these.
+        What is None stays as it is; `env` is replaced as a whole, and so are `secrets`, with those of the app. Further
+        options are added to these.
 
         Raises:
             InvalidError: a value is impossible, or of a later version of Squall.
@@ -58,7 +60,7 @@ class With:
         del given["self"]
         from squall.sdk._variant_options import of_options  # cold start: only where options are given
 
-        return self._with(of_options(self._name, given))
+        return self._with(*of_options(self._name, given))
 
     @checked(".with_concurrency")
     def with_concurrency(self, *, max_inputs: int, target_inputs: int | None = None) -> Self:

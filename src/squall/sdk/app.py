@@ -15,7 +15,7 @@ from squall.sdk._facade import blocking, blocking_context, blocking_static
 from squall.sdk._function_decorator import FunctionDecorator
 from squall.sdk._names import check_name, check_tags, program_name
 from squall.sdk._not_yet import refuse_not_yet
-from squall.sdk._options import check_flag
+from squall.sdk._options import check_flag, secrets_in
 from squall.sdk._parameters import checked
 from squall.sdk._value_text import value_text
 from squall.sdk.function import Function
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from squall.sdk._parameter import parameter
     from squall.sdk.cls import Cls
     from squall.sdk.schedule import Cron, Period
+    from squall.sdk.secret import Secret
     from squall.sdk.types import AppInfo, AppStats
 
 else:
@@ -78,7 +79,9 @@ class App:
         if image is not None and not isinstance(image, Image):
             raise InvalidError(f"App(image={value_text(image)}): it must be a squall.Image")
         check_flag("include_source", include_source, f"app {name or 'without a name'}")
-        refuse_not_yet(f"app {self._name or 'without a name'}", {"secrets": secrets, "volumes": volumes})
+        what = f"app {self._name or 'without a name'}"
+        refuse_not_yet(what, {"volumes": volumes})
+        self._secrets = secrets_in({"secrets": secrets}, what) or ()
         self._image = image
         self._builds: Builds | None = None
         self._include_source = include_source
@@ -88,6 +91,11 @@ class App:
         self._app_id: str | None = None
         self._info: AppInfo | None = None
         self._is_running = False
+
+    @property
+    def given_secrets(self) -> tuple[Secret, ...]:
+        """What each of its functions has before its own."""
+        return self._secrets
 
     # Building it
 

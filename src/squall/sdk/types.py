@@ -329,6 +329,18 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class SecretInfo:
+    """About a secret; never what is in it."""
+
+    name: str | None
+    environment_name: str
+    created_at: datetime
+    created_by: str | None
+    last_used: datetime | None
+    """When a container or a build was last given it."""
+
+
+@dataclass(frozen=True)
 class VolumeInfo:
     """About a volume."""
 

@@ -166,6 +166,7 @@ class ControlPlane:
                 app_id, version, function_id
             ),
         )
+        self.secrets.find_function = self.variants.find_spec
         self.blob_budgets = BlobBudgets(
             store=store, blobs=blobs, calls=self.calls, clock=self.clock, bytes_max=config.app_blob_bytes_max
         )

@@ -51,7 +51,7 @@ class Streams:
         if method == "ImageStoreGc":
             return self._image_store_gc(record)
         if method == "ImageShell":
-            return self._image_shell(record, uploads)
+            return self._image_shell(caller, record, uploads)
         if method == "ImageLogRead":
             return self._image_log_read(record)
         if method == "LogRead":
@@ -64,6 +64,8 @@ class Streams:
 
     async def _image_build(self, caller: Caller, record: ImageBuild) -> AsyncIterator[Item]:
         images = self._plane.images
+        if not caller.why_no_builds:
+            record = await self._plane.secrets.for_build(caller, record)
         if not caller.scope_app_id:
             events = images.build(record)
         elif caller.why_no_builds:
@@ -83,8 +85,9 @@ class Streams:
         async for event in self._plane.image_store.remove_garbage(record):
             yield event, b""
 
-    async def _image_shell(self, record: ImageShell, uploads: Uploads) -> AsyncIterator[Item]:
+    async def _image_shell(self, caller: Caller, record: ImageShell, uploads: Uploads) -> AsyncIterator[Item]:
         """On the first node that has what it takes. What is typed goes there once the shell is open."""
+        record = await self._plane.secrets.for_shell(caller, record)
         image_id = await self._plane.catalog.resolve("ImageShell", record.image, record.environment)
         error = PlatformError(UNAVAILABLE, "ImageShell: no node is connected; see `squall server status`")
         nodes = self._plane.fleet.nodes.values()

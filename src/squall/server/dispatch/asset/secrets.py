@@ -16,6 +16,7 @@ from squall.protocol.asset import SECRET, AssetCreate
 from squall.protocol.errors import CONFLICT, EXHAUSTED, EXISTS, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.pages import PAGE_RECORDS_MAX, first_page
+from squall.protocol.records import replace as replaced
 from squall.protocol.secret import (
     GIVEN_BYTES_MAX,
     SecretCreate,
@@ -31,10 +32,12 @@ from squall.server.dispatch.app.environments import shown
 from squall.server.dispatch.asset.seal import Seal, Whose
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from squall.protocol.codec import Codec
     from squall.protocol.function import FunctionSpec
+    from squall.protocol.image import ImageBuild
+    from squall.protocol.image_shell import ImageShell
     from squall.protocol.task_set import TaskSet
     from squall.server.dispatch.app.apps import Apps
     from squall.server.dispatch.asset.assets import Assets
@@ -93,6 +96,8 @@ class Secrets:
         self._codec = codec
         self._clock = clock
         self._tasks = tasks
+        self.find_function: Callable[[str], Awaitable[FunctionSpec | None]] = _no_function
+        """One of a living app."""
         self._known: dict[str, SealedSecret] = {}
         self._seal: Seal | None = None
         self._writing = asyncio.Lock()
@@ -147,8 +152,29 @@ class Secrets:
         self._use(spec.secrets)
         return Given(values, ",".join(f"{one.secret_id}:{one.revision}" for one in found))
 
+    async def for_build(self, caller: Caller, record: ImageBuild) -> ImageBuild:
+        """A build with what is in the secrets that it names.
+
+        Raises:
+            PlatformError: `not_found`, `forbidden`, `conflict`.
+        """
+        if not record.named_secrets:
+            return record
+        values = dict(record.secrets)
+        for name, secret_id in record.named_secrets.items():
+            values[name] = await self.values_for(caller, "ImageBuild", secret_id)
+        return replaced(record, secrets=values, named_secrets={})
+
+    async def for_shell(self, caller: Caller, record: ImageShell) -> ImageShell:
+        """The same of a shell, where names are given."""
+        values: dict[str, str] = {}
+        for secret in record.secrets:
+            asset = await self._assets.find(caller, "ImageShell", SECRET, secret, record.environment)
+            values |= await self.values_for(caller, "ImageShell", asset.asset_id)
+        return replaced(record, secrets=(), variables=values)
+
     async def values_for(self, caller: Caller, method: str, secret_id: str) -> dict[str, str]:
-        """What is in one that somebody may use, for a build.
+        """What is in one that has a name, for somebody who may use it.
 
         Raises:
             PlatformError: `not_found`, `forbidden`, `conflict`.
@@ -243,17 +269,26 @@ class Secrets:
 
     async def create(self, caller: Caller, record: SecretCreate) -> SecretInfo:
         """See `SecretCreate`."""
-        if caller.scope_app_id and not record.app_id:
+        if record.name:
             caller.forbid_secrets("SecretCreate")
         problem = wire.problem(record.values)
         if problem:
             raise PlatformError(INVALID, f"SecretCreate: {_called(record)}: {problem}")
         if not is_id(record.asset_id, "st"):
             raise PlatformError(INVALID, f"SecretCreate: {record.asset_id[:80]!r} is no id of a secret")
+        if record.function_id:
+            record = replaced(record, app_id=await self._app_of(record.function_id))
         if bool(record.name) == bool(record.app_id):
             raise PlatformError(INVALID, "SecretCreate: a secret has a name, or is of an app; give one of both")
         async with self._writing:
             return await (self._create_named if record.name else self._create_of_app)(caller, record)
+
+    async def _app_of(self, function_id: str) -> str:
+        spec = await self.find_function(function_id)
+        if spec is None:
+            message = f"function {function_id[:80]} does not exist, or its app was stopped"
+            raise PlatformError(NOT_FOUND, f"SecretCreate: {message}")
+        return spec.app_id
 
     async def _create_of_app(self, caller: Caller, record: SecretCreate) -> SecretInfo:
         # Of an app that is to be deployed nothing is known yet; what no app comes for is forgotten again.
@@ -401,6 +436,10 @@ class Secrets:
         last_used_at = self._used_at.get(asset.asset_id) or (sealed.last_used_at if sealed is not None else None)
         environment = shown(asset.environment)
         return SecretInfo(asset.asset_id, asset.name, environment, asset.created_at, asset.created_by, last_used_at)
+
+
+async def _no_function(function_id: str) -> FunctionSpec | None:
+    return None
 
 
 def _called(record: SecretCreate) -> str:
