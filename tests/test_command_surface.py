@@ -30,7 +30,6 @@ DECIDED: dict[str, Decided] = json.loads((Path(__file__).parent / "surface_comma
 SERVERS = "web functions and servers"
 DASHBOARD = "the dashboard"
 VOLUMES = "volumes"
-SECRETS = "secrets"
 GPUS = "GPUs"
 LOGS = "logs and metrics of the past"
 USERS = "users and roles"
@@ -50,7 +49,6 @@ TO_COME: dict[str, str] = {
     "environment create --restricted": USERS,
     "environment create --default-role": USERS,
     "shell --volume": VOLUMES,
-    "shell --secret": SECRETS,
     "shell --gpu": GPUS,
     "shell --cpu": SHELLS,
     "shell --memory": SHELLS,

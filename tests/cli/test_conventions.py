@@ -76,6 +76,7 @@ HELP_OF_ITS_OWN = {
     "--container",
     "--failed",
     "--file",
+    "--force",
     "--function",
     "--function-call",
     "--image",

@@ -36,6 +36,7 @@ _COMMANDS = {
     "container": ("squall.cli.container", "container_group", "Containers: what runs now."),
     "template": ("squall.cli.template", "template_group", "Templates: what quick starts are forked from."),
     "environment": ("squall.cli.environment", "environment_group", "Environments: names apart from those of others."),
+    "secret": ("squall.cli.secret", "secret_group", "Secrets: variables that only containers see."),
     "image": ("squall.cli.image", "image_group", "Images: what containers start from."),
     "bench": ("squall.cli.bench", "bench_group", "Measure functions."),
     "server": ("squall.cli.server", "server_group", "The server of this machine."),

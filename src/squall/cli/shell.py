@@ -53,6 +53,9 @@ class _ImageStep(click.ParamType[tuple[str, int]]):
     "--add-local", "local_paths", multiple=True, type=click.Path(exists=True), metavar="PATH",
     help="A file or directory, copied to /mnt/NAME; may be given again.",
 )  # fmt: skip
+@click.option(
+    "--secret", "secrets", multiple=True, metavar="NAME", help="Set the variables of this secret; may be given again."
+)
 @click.option("--pty/--no-pty", "has_pty", default=None, help="With a terminal (default: if there is one here).")
 @click.option("-m", "is_module", is_flag=True, help="REF begins with a dotted module name.")
 @click.argument("ref", required=False, type=click.Path(allow_dash=True))
@@ -62,6 +65,7 @@ def shell(
     tag: str,
     python: str | None,
     local_paths: tuple[str, ...],
+    secrets: tuple[str, ...],
     has_pty: bool | None,
     is_module: bool,
     ref: str | None,
@@ -79,6 +83,8 @@ def shell(
     is_running = bool(ref and ref.startswith(_RUNNING))
     if local_paths and (is_running or image_step is not None):
         raise click.UsageError("--add-local is for images: put files into what runs by the shell itself")
+    if secrets and is_running:
+        raise click.UsageError("--secret is for images: a shell in what runs has the variables of its function")
     if python and not tag:
         raise click.UsageError("--add-python is for an image of a registry: give that by --image")
     with_pty = is_terminal() if has_pty is None else has_pty
@@ -89,7 +95,9 @@ def shell(
         stream = open_stream("ContainerExec", ContainerExec(ref, words, with_pty, rows, columns))
     else:
         image, step = image_step or (_image_of(ref, is_module, tag, python, local_paths), 0)
-        request = ImageShell(image, step, command, with_pty, rows, columns, environment=environment_of(None))
+        request = ImageShell(
+            image, step, command, with_pty, rows, columns, environment=environment_of(None), secrets=secrets
+        )
         stream = open_stream("ImageShell", request)
     sys.exit(carry(stream, is_raw=with_pty and sys.stdin.isatty()))
 
