@@ -39,6 +39,7 @@ class Detour:
 
 
 _NOT_SAVED = "a container under gVisor is restored from a memory snapshot, and its function has none"
+_SECRETS = "it has secrets"
 _ENTRYPOINT = "its image has an entrypoint"
 _ENDED = "it has ended"
 _DOUBTED = "a container forked from its template ended while it ran its first call"
@@ -57,6 +58,8 @@ DETOURS = (
     *_detours("apart.kernel count fail sleep square take_memory resolve cut_off", _FORKED, PLAIN, _NOT_SAVED),
     *_detours("apart.disk children Counter", _FORKED, PLAIN, _NOT_SAVED),
     *_detours("apart.restored Loaded", _FORKED, RESTORE, ""),
+    *_detours("naming-secrets.apart", _FROM_TEMPLATES, PLAIN, _SECRETS),
+    *_detours("naming-secrets.plain forked", (RESTORE,), PLAIN, _SECRETS),
     *_detours("prints.f", _FORKED, PLAIN, _NOT_SAVED),
     *_detours("faults.f", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),
     *_detours("environment.look", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),
