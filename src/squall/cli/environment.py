@@ -64,12 +64,15 @@ def create(name: str) -> None:
 @click.argument("name")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def delete(name: str, yes: bool) -> None:
-    """Delete an environment and everything in it: its apps are stopped, for good."""
+    """Delete an environment with its apps, names of images, volumes, dicts, queues and secrets, for good."""
     require_server()
     info = ask("EnvironmentGet", EnvironmentGet(check_environment(name, "NAME")), EnvironmentInfo)
     if not yes:
         what = tables.counted(info.app_count, "app")
-        confirm(f"Delete environment {name}, and stop its {what} for good?")
+        confirm(f"Delete environment {name} with all that is kept in it, and stop its {what}, for good?")
     gone = ask("EnvironmentDelete", EnvironmentDelete(name), EnvironmentDeleted)
     images = tables.counted(gone.image_name_count, "name") + " of images"
-    click.echo(f"Deleted {name}, with {tables.counted(gone.app_count, 'app')} and {images}.", err=True)
+    assets = tables.counted(gone.asset_count, "volume, dict, queue or secret")
+    if gone.asset_count != 1:
+        assets = f"{gone.asset_count:,} volumes, dicts, queues and secrets"
+    click.echo(f"Deleted {name}, with {tables.counted(gone.app_count, 'app')}, {images} and {assets}.", err=True)
