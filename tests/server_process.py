@@ -6,12 +6,19 @@ import asyncio
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from squall.main.ask import ask
 from squall.protocol.errors import ChannelClosed
 from squall.protocol.server import ServerStatus, ServerStatusRequest
+from squall.sdk import _client, _local_server
+from tests.conftest import remove_data_dir
 
 ANSWERS_S = 60.0
 
@@ -63,3 +70,27 @@ class ServerProcess:
     def blob_path(self, sha256: str) -> Path:
         """Where it keeps a blob."""
         return self.data_dir / "blobs" / "content" / sha256[:2] / sha256
+
+
+@contextmanager
+def running_server() -> Iterator[ServerProcess]:
+    """One for the tests of a module, which do it no harm."""
+    server = ServerProcess(Path(tempfile.mkdtemp(prefix="sq-", dir="/tmp")))
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
+        remove_data_dir(server.data_dir)
+
+
+@contextmanager
+def used(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerProcess]:
+    """Meanwhile the SDK and the command find this server. One that was killed is started again by the test."""
+    monkeypatch.setenv("SQUALL_DATA_DIR", str(server.data_dir))
+    monkeypatch.delenv("SQUALL_SERVER_URL", raising=False)
+    monkeypatch.setattr(_local_server, "start", lambda data_dir: None)
+    try:
+        yield server
+    finally:
+        _client.close()

@@ -1,9 +1,9 @@
 """What people and scripts type is there, by its decided names: `modal app logs -f` is `squall app logs -f`.
 
-The decisions on running, deploying, apps, containers, functions and environments are in `surface_commands.json`: for
-each command its arguments (`?` may be left out, `...` may be several) and its options with their short names. It is
-changed when the reference is, and never to make a test pass. What is still to come is in `TO_COME`, with the part that
-brings it; who brings it takes it out.
+The decisions on running, deploying, apps, containers, functions, environments and volumes are in
+`surface_commands.json`: for each command its arguments (`?` may be left out, `...` may be several) and its options with
+their short names. It is changed when the reference is, and never to make a test pass. What is still to come is in
+`TO_COME`, with the part that brings it; who brings it takes it out.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ HOSTING = "not ours: a shell is opened on one's own machines"
 TO_COME: dict[str, str] = {
     "curl": SERVERS,
     "app dashboard": DASHBOARD,
+    "volume dashboard": DASHBOARD,
     "function metrics": LOGS,
     "environment billing report": BILLING,
     "environment billing summary": BILLING,

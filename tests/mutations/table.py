@@ -31,6 +31,7 @@ from tests.mutations.stored_faults import STORED_FAULTS
 from tests.mutations.template_faults import TEMPLATE_FAULTS
 from tests.mutations.together_faults import TOGETHER_FAULTS
 from tests.mutations.user_faults import USER_FAULTS
+from tests.mutations.volume_client_faults import VOLUME_CLIENT_FAULTS
 
 MUTATIONS: tuple[Mutation, ...] = (
     *USER_FAULTS,
@@ -61,4 +62,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *GVISOR_FAULTS,
     *GUEST_TEMPLATE_FAULTS,
     *TOGETHER_FAULTS,
+    *VOLUME_CLIENT_FAULTS,
 )

@@ -10,7 +10,6 @@ import pickle
 import re
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -20,12 +19,11 @@ import pytest
 import squall
 from squall.exception import AlreadyExistsError, ConflictError, DataLossError, InvalidError, NotFoundError
 from squall.protocol.volume import BLOCK_BYTES, VolumeBlocksGet, VolumeList, VolumeListing
-from squall.sdk import _blob, _client, _local_server, _volume_content, _volume_reader
+from squall.sdk import _blob, _client, _volume_content, _volume_reader
 from squall.sdk._pending import iterate, run
 from squall.sdk.types import FileEntryType
 from squall.sdk.volume import MissingPath, PathExists
-from tests.conftest import remove_data_dir
-from tests.server_process import ServerProcess
+from tests.server_process import ServerProcess, running_server, used
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -33,36 +31,24 @@ pytestmark = pytest.mark.timeout(120)
 @pytest.fixture(scope="module")
 def shared_server() -> Iterator[ServerProcess]:
     """One server for all tests that do it no harm."""
-    server = ServerProcess(Path(tempfile.mkdtemp(prefix="sq-", dir="/tmp")))
-    server.start()
-    yield server
-    server.stop()
-    remove_data_dir(server.data_dir)
-
-
-def _use(server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SQUALL_DATA_DIR", str(server.data_dir))
-    monkeypatch.delenv("SQUALL_SERVER_URL", raising=False)
-    # A server that was killed is started by the test.
-    monkeypatch.setattr(_local_server, "start", lambda data_dir: None)
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture
 def real_server(shared_server: ServerProcess, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerProcess]:
     """Where the SDK finds it."""
-    _use(shared_server, monkeypatch)
-    yield shared_server
-    _client.close()
+    with used(shared_server, monkeypatch):
+        yield shared_server
 
 
 @pytest.fixture
 def own_server(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerProcess]:
     """One that a test may kill."""
     server = ServerProcess(data_dir)
-    _use(server, monkeypatch)
-    server.start()
-    yield server
-    _client.close()
+    with used(server, monkeypatch):
+        server.start()
+        yield server
     server.stop()
 
 
@@ -161,6 +147,7 @@ def test_directories_links_modes_and_times_are_kept(volume: squall.Volume, tmp_p
     found = {one.path: one for one in listing.entries}
     assert (found["bin/tool"].mode, found["bin/tool"].mtime_ns) == (0o755, 1_700_000_000_123_456_789)
     assert (found["bin"].mode, found["other"].mode) == (0o750, 0o600)
+    assert found["link"].mtime_ns == (tmp_path / "link").lstat().st_mtime_ns
     assert (found["link"].target, found["folder-link"].target) == ("bin/tool", "bin")
 
 

@@ -38,6 +38,7 @@ _COMMANDS = {
     "environment": ("squall.cli.environment", "environment_group", "Environments: names apart from those of others."),
     "secret": ("squall.cli.secret", "secret_group", "Secrets: variables that only containers see."),
     "image": ("squall.cli.image", "image_group", "Images: what containers start from."),
+    "volume": ("squall.cli.volume", "volume_group", "Volumes: files that outlive containers."),
     "bench": ("squall.cli.bench", "bench_group", "Measure functions."),
     "server": ("squall.cli.server", "server_group", "The server of this machine."),
     "doctor": ("squall.cli.doctor", "doctor", "What this machine has and lacks."),

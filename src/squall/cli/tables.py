@@ -84,6 +84,11 @@ def _text(cell: object) -> str:
     return str(cell)
 
 
+def plain(record: object) -> dict[str, object]:
+    """A record without records in it for programs: all of its fields, also those that are as they mostly are."""
+    return {name: getattr(record, name) for name in type(record).__annotations__}
+
+
 def size(size_bytes: int, *, is_json: bool) -> object:
     """A size for people or for programs."""
     return size_bytes if is_json else size_text(size_bytes)

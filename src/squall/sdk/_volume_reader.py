@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from squall.exception import DataLossError, NotFoundError
 from squall.protocol.blob import CHUNK_BYTES, BlobChunk, BlobGet
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from squall.sdk._client import Client
     from squall.sdk._pending import Pending
 
+T = TypeVar("T")
+
+FILES_AHEAD = 32
+"""Whose blocks are asked for while others are read."""
 CHUNKS_AHEAD = 4
 """Asked for while others are checked: two blocks."""
 
@@ -29,27 +33,63 @@ class VolumeReader:
         """The last block that was small files, by its name."""
 
     async def read(self, asked: VolumeBlocksGet) -> AsyncGenerator[tuple[bytes, int], None]:
-        """The content of a file in order, from a block on: bytes, or none and how many zeros.
+        """The content of a file in order: bytes, or none and how many zeros.
 
         Raises:
             NotFoundError: there is no such file.
             DataLossError: a block is damaged, or is not there.
         """
-        following: VolumeBlocksGet | None = asked
-        while following is not None:
-            page = await self._client.request("VolumeBlocksGet", following, VolumeBlocks)
-            pieces = self.read_page(following, page)
+        page = await self._client.request("VolumeBlocksGet", asked, VolumeBlocks)
+        pieces = self.read_from(asked, page)
+        try:
+            async for piece in pieces:
+                yield piece
+        finally:
+            await pieces.aclose()
+
+    async def first_pages(
+        self, questions: Iterator[tuple[VolumeBlocksGet, T]]
+    ) -> AsyncGenerator[tuple[VolumeBlocksGet, VolumeBlocks, T], None]:
+        """The answer to each of these, with what came with it; several are asked ahead.
+
+        Raises:
+            NotFoundError: there is no such file.
+        """
+        under_way: deque[tuple[VolumeBlocksGet, Pending[Any], T]] = deque()
+        while True:
+            while len(under_way) < FILES_AHEAD and (one := next(questions, None)) is not None:
+                asked, companion = one
+                under_way.append((asked, self._client.ask("VolumeBlocksGet", asked), companion))
+            if not under_way:
+                return
+            asked, pending, companion = under_way.popleft()
+            params, _ = await pending
+            yield asked, self._client.codec.record(VolumeBlocks, params), companion
+
+    async def read_from(
+        self, asked: VolumeBlocksGet, page: VolumeBlocks, skipped: int = 0
+    ) -> AsyncGenerator[tuple[bytes, int], None]:
+        """The content of a file of which the first answer is there, without the first `skipped` blocks of that.
+
+        Raises:
+            DataLossError: a block is damaged, or is not there.
+        """
+        while True:
+            pieces = self._read_page(asked, page, skipped)
             try:
                 async for piece in pieces:
                     yield piece
             finally:
                 await pieces.aclose()
-            following = following.following(page)
+            following = asked.following(page)
+            if following is None:
+                return
+            asked, skipped = following, 0
+            page = await self._client.request("VolumeBlocksGet", asked, VolumeBlocks)
 
-    async def read_page(
-        self, asked: VolumeBlocksGet, page: VolumeBlocks, skipped: int = 0
+    async def _read_page(
+        self, asked: VolumeBlocksGet, page: VolumeBlocks, skipped: int
     ) -> AsyncGenerator[tuple[bytes, int], None]:
-        """The same of what one answer names, without the first `skipped` blocks."""
         path = from_wire(asked.path)
         first = asked.first + skipped
         sizes = _sizes(page.size, first)

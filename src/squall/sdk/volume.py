@@ -23,6 +23,7 @@ from squall.protocol.volume import (
     VolumeList,
     VolumeListing,
     VolumeRemove,
+    VolumeVersion,
     from_wire,
     to_wire,
 )
@@ -301,7 +302,7 @@ class Volume(Asset):
         """
         upload = VolumeUpload(self)
         yield upload
-        await upload._send(is_forced=force)
+        await upload.send(is_forced=force)
 
     @blocking
     async def remove_file(self, path: str, recursive: bool = False) -> None:
@@ -419,7 +420,11 @@ class VolumeUpload:
                 if os.path.islink(path):
                     link = os.readlink(path)
                     self._changes[inside] = VolumeChange(
-                        to_wire(inside), kind=SYMLINK, mode=0o777, target=to_wire(link)
+                        to_wire(inside),
+                        kind=SYMLINK,
+                        mode=0o777,
+                        mtime_ns=os.lstat(path).st_mtime_ns,
+                        target=to_wire(link),
                     )
                 elif os.path.isfile(path):
                     self._files.append(LocalFile(path, inside))
@@ -430,11 +435,29 @@ class VolumeUpload:
             to_wire(place), kind=DIRECTORY, mode=status.st_mode & 0o7777, mtime_ns=status.st_mtime_ns
         )
 
-    async def _send(self, *, is_forced: bool, progress: Callable[[int], None] | None = None) -> None:
+    @property
+    def file_count(self) -> int:
+        """How many files it puts."""
+        return len(self._files)
+
+    def size_bytes(self) -> int:
+        """Of all files, as far as that is known.
+
+        Raises:
+            OSError: one is not there.
+        """
+        return sum(os.path.getsize(file.path) for file in self._files if file.content is None)
+
+    async def send(self, *, is_forced: bool, progress: Callable[[int], None] | None = None) -> VolumeVersion | None:
+        """Put all of it, in one new version; None where there is nothing to put. Not for users, whose block does it.
+
+        Args:
+            progress: told of each number of bytes that is in the store.
+        """
         from squall.sdk._volume_content import Uploader  # cold start: only where files travel
 
         if not self._files and not self._changes:
-            return
+            return None
         client = client_of(self._volume._client)
         volume_id = await self._volume._resolved()
         uploader = Uploader(client, progress)
@@ -445,7 +468,7 @@ class VolumeUpload:
         finally:
             uploader.close()
         changes = [*self._changes.values(), *uploader.changes]
-        await commit(client, volume_id, changes, "put", is_replacing=is_forced)
+        return (await commit(client, volume_id, changes, "put", is_replacing=is_forced)).version
 
 
 async def commit(

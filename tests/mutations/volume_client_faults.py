@@ -1,0 +1,74 @@
+"""Mutations of volumes as programs and the command use them: damaged blocks, files that change, hostile names."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+SDK = "tests/sdk/test_volume.py::"
+LANDING = "tests/cli/test_landing.py::"
+COMMAND = "tests/cli/test_volume.py::"
+READER = "src/squall/sdk/_volume_reader.py"
+CONTENT = "src/squall/sdk/_volume_content.py"
+LAND = "src/squall/cli/landing.py"
+
+VOLUME_CLIENT_FAULTS = (
+    Mutation(
+        "volume-block-unchecked",
+        "bad block on disk",
+        "what comes of a block is handed out unseen",
+        (Change(READER, "if len(data) != size or sha256_hex(data) != block:", "if len(data) != size:"),),
+        {f"{SDK}test_a_damaged_block_is_named_and_never_handed_out": "pytest.raises(DataLossError, match=sha256)"},
+    ),
+    Mutation(
+        "volume-file-half-old",
+        "file written while it is put",
+        "a small file is put as it was read, whatever became of it meanwhile",
+        (
+            Change(
+                CONTENT, "            _check_unchanged(fd, file.path, status)\n            await", "            await"
+            ),
+        ),
+        {f"{SDK}test_a_file_that_changes_meanwhile_puts_nothing[1000]": "was changed while it was put"},
+    ),
+    Mutation(
+        "volume-pipe-empty",
+        "pipe is put",
+        "what has no size is put as an empty file",
+        (
+            Change(
+                CONTENT,
+                "if not stat.S_ISREG(status.st_mode) or (not status.st_size and os.pread(fd, 1, 0)):",
+                "if stat.S_ISCHR(status.st_mode):",
+            ),
+        ),
+        {f"{SDK}test_streams_of_unknown_length": 'read(volume, "pipe") == data'},
+    ),
+    Mutation(
+        "volume-get-follows-links",
+        "path escapes",
+        "a link in the way of what is got is followed",
+        (Change(LAND, "os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC", "os.O_DIRECTORY | os.O_CLOEXEC"),),
+        {f"{LANDING}test_links_in_the_way_are_not_followed[..]": 'match="is no directory"'},
+    ),
+    Mutation(
+        "volume-get-upwards",
+        "path escapes",
+        "a volume's names are taken as they come",
+        (Change(LAND, 'name not in ("", ".", "..")', 'name != ""'),),
+        {f"{LANDING}test_names_that_are_none_are_refused[..]": 'match="no file can have"'},
+    ),
+    Mutation(
+        "volume-get-trusts-half",
+        "machine dies while a file is got",
+        "what came of a file before is right",
+        (Change(LAND, "len(data) < BLOCK_BYTES or not is_right", "len(data) < BLOCK_BYTES"),),
+        {f"{COMMAND}test_half_a_file_that_is_wrong_is_not_kept": "read_bytes() == wanted"},
+    ),
+    Mutation(
+        "volume-get-set-user-id",
+        "hostile volume",
+        "a file that is got keeps its set-user-id",
+        (Change(LAND, "os.fchmod(fd, mode & PERMISSIONS)", "os.fchmod(fd, mode)"),),
+        {f"{LANDING}test_no_file_gets_another_users_rights": '"0o755", ENTRY.mtime_ns'},
+    ),
+)
