@@ -31,6 +31,7 @@ from squall.server.model.asset import StoredAsset
 from squall.server.model.dict import EntryKey, StoredEntry
 from squall.server.model.flight import StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
+from squall.server.model.queue import PartitionKey
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.store import Store, StoredApp, StoredCall, StoredInput, StoredOutput
 from squall.server.model.variant import StoredVariant
@@ -117,6 +118,9 @@ VALUES: dict[str, list[tuple[Any, ...]]] = {
     "volume_node_blocks": [("ab" * 32, "cd" * 32)],
     "secrets": [("st-1", "ap-1", '["A"]', 1, "key", b"nonce", b"sealed", "mark", 12.0, None)],
     "asset_answers": [("di-1", "rq-2", 13.0, "", b"gone", b"taken")],
+    "queues": [("qu-1", 1)],
+    "queue_partitions": [("qu-1", b"p", 2, 1, 5, 1e12)],
+    "queue_items": [("qu-1", b"p", 1, b"first")],
     "dict_entries": [("di-1", b"\1" * 32, "rq-1", 12.0, "", b"k", b"v")],
 }
 
@@ -273,6 +277,8 @@ async def check_assets(store: Store, earlier: Earlier) -> None:
     assert await store.assets.get("di-1") == (asset if earlier.has("assets") else None)
     entry = StoredEntry(b"k", b"v", "", 12.0)
     key = EntryKey("di-1", b"\1" * 32)
+    items = ((1, b"first"),) if earlier.has("queue_items") else ()
+    assert await store.queues.read(PartitionKey("qu-1", b"p"), -1, 10, 100, 0.0) == items
     assert await store.dicts.get(key) == (entry if earlier.has("dict_entries") else None)
 
 

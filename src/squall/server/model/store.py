@@ -24,6 +24,7 @@ from squall.server.model.asset import AssetStore
 from squall.server.model.dict import DictStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
+from squall.server.model.queue import QueueStore
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.secret import SecretStore
 from squall.server.model.variant import StoredVariant
@@ -155,6 +156,9 @@ class Store(Protocol):
     secrets: SecretStore
     """What is in their secrets, encrypted."""
     dicts: DictStore
+    """What is in dicts."""
+    queues: QueueStore
+    """What is in queues."""
 
     # Apps
 

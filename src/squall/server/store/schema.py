@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0021"
+SCHEMA_VERSION = "0022"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -388,6 +388,35 @@ ASSET_ANSWERS = Table(
     Column("value", LargeBinary, nullable=False),
     Index("asset_answers_by_age", "answered_at"),
     Index("asset_answers_in_blobs", "blob_sha256", sqlite_where=text(_IS_IN_BLOB)),
+)
+
+QUEUES = Table(
+    "queues",
+    METADATA,
+    Column("queue_id", String, primary_key=True),
+    # Counted here: nobody counts a hundred thousand rows before each new one.
+    Column("partition_count", Integer, nullable=False),
+)
+
+QUEUE_PARTITIONS = Table(
+    "queue_partitions",
+    METADATA,
+    Column("queue_id", String, primary_key=True),
+    Column("partition", LargeBinary, primary_key=True),
+    Column("next_number", BigInteger, nullable=False),
+    Column("item_count", Integer, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Index("queue_partitions_by_expiry", "expires_at"),
+)
+
+QUEUE_ITEMS = Table(
+    "queue_items",
+    METADATA,
+    Column("queue_id", String, primary_key=True),
+    Column("partition", LargeBinary, primary_key=True),
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("value", LargeBinary, nullable=False),
 )
 
 SETTINGS = Table(

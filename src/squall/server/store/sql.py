@@ -19,6 +19,7 @@ from squall.server.model.asset import AssetStore
 from squall.server.model.dict import DictStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
+from squall.server.model.queue import QueueStore
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.secret import SecretStore
 from squall.server.model.store import (
@@ -44,6 +45,7 @@ from squall.server.store import (
     sql_images,
     sql_mounts,
     sql_portions,
+    sql_queues,
     sql_scaling,
     sql_schedules,
     sql_variants,
@@ -80,6 +82,7 @@ class SqlStore:
         self.volumes: VolumeStore = SqlVolumes(self._database)
         self.secrets: SecretStore = SqlSecrets(self._database)
         self.dicts: DictStore = sql_dicts.SqlDicts(self._database)
+        self.queues: QueueStore = sql_queues.SqlQueues(self._database)
 
     async def __aenter__(self) -> SqlStore:
         """See `Database`."""

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from squall.protocol.asset import DICT, SECRET, VOLUME
+from squall.protocol.asset import DICT, QUEUE, SECRET, VOLUME
 from squall.protocol.errors import EXISTS, NOT_FOUND, PlatformError
 from squall.server.model.asset import StoredAsset
 from squall.server.store.database import Database
@@ -18,6 +18,9 @@ from squall.server.store.schema import (
     ASSET_GARBAGE,
     ASSETS,
     DICT_ENTRIES,
+    QUEUE_ITEMS,
+    QUEUE_PARTITIONS,
+    QUEUES,
     SECRETS,
     VOLUME_RETENTIONS,
     VOLUME_VERSIONS,
@@ -25,6 +28,7 @@ from squall.server.store.schema import (
 
 CONTENTS: dict[str, tuple[sa.Column[str], ...]] = {
     DICT: (DICT_ENTRIES.c.dict_id, ASSET_ANSWERS.c.asset_id),
+    QUEUE: (QUEUE_ITEMS.c.queue_id, QUEUE_PARTITIONS.c.queue_id, QUEUES.c.queue_id, ASSET_ANSWERS.c.asset_id),
     SECRET: (SECRETS.c.secret_id,),
     VOLUME: (VOLUME_VERSIONS.c.volume_id, VOLUME_RETENTIONS.c.volume_id),
 }

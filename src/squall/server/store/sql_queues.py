@@ -1,0 +1,270 @@
+"""What is in queues, in the database.
+
+Items are rows in the order of their numbers. Those that are taken out leave the table and become the answer of the
+request that took them, in one row, with what is needed to put them back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from squall.protocol.errors import EXHAUSTED, PlatformError
+from squall.protocol.queue import PARTITION_BYTES_MAX, PARTITION_ITEMS_MAX, PARTITIONS_MAX, unpack
+from squall.server.model.queue import PartitionKey, QueueCounts, QueueTaking, QueueWrite
+from squall.server.store import sql_answers, sql_assets
+from squall.server.store.database import Database
+from squall.server.store.many import insert_rows
+from squall.server.store.schema import QUEUE_ITEMS, QUEUE_PARTITIONS, QUEUES
+from squall.server.store.sql_answers import Answer, Asked
+from squall.server.store.upsert import upsert
+
+_ITEMS, _PARTITIONS = QUEUE_ITEMS.c, QUEUE_PARTITIONS.c
+
+
+class _Clearing(NamedTuple):
+    queue_id: str
+    partition: bytes | None
+    request_id: str
+    now: float
+
+
+class SqlQueues:
+    """See `QueueStore`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, write: QueueWrite) -> bool:
+        """See `QueueStore`."""
+        size_bytes = sum(map(len, write.values))
+        self._database.check_room(f"cannot put items into {write.place.queue_id}", size_bytes)
+        is_put: bool = await self._database.write(_put, write)
+        return is_put
+
+    async def take(self, taking: QueueTaking) -> tuple[bytes, ...]:
+        """See `QueueStore`."""
+        taken: tuple[bytes, ...] = await self._database.write(_take, taking)
+        return taken
+
+    async def give_back(self, queue_id: str, request_id: str) -> bytes | None:
+        """See `QueueStore`."""
+        partition: bytes | None = await self._database.write(_give_back, Asked(queue_id, request_id))
+        return partition
+
+    async def read(
+        self, place: PartitionKey, after: int, limit: int, bytes_max: int, now: float
+    ) -> tuple[tuple[int, bytes], ...]:
+        """See `QueueStore`."""
+        return await self._database.read(lambda connection: _read(connection, place, after, limit, bytes_max, now))
+
+    async def count(self, queue_id: str, partition: bytes | None, now: float) -> QueueCounts:
+        """See `QueueStore`."""
+        counted = (sa.func.sum(_PARTITIONS.item_count), sa.func.sum(_PARTITIONS.size_bytes), sa.func.count())
+        query = sa.select(*counted).where(_PARTITIONS.queue_id == queue_id, _PARTITIONS.expires_at > now)
+        if partition is not None:
+            query = query.where(_PARTITIONS.partition == partition)
+        found = await self._database.read(lambda connection: connection.execute(query).one())
+        return QueueCounts(*(int(one or 0) for one in found))
+
+    async def clear(self, queue_id: str, partition: bytes | None, request_id: str, now: float) -> None:
+        """See `QueueStore`."""
+        await self._database.write(_clear, _Clearing(queue_id, partition, request_id, now))
+
+    async def expire(self, now: float, limit: int) -> int:
+        """See `QueueStore`."""
+        count: int = await self._database.write(_expire, (now, limit))
+        return count
+
+
+def _is_partition(table: Any, place: PartitionKey) -> sa.ColumnElement[bool]:
+    found: sa.ColumnElement[bool] = (table.queue_id == place.queue_id) & (table.partition == place.partition)
+    return found
+
+
+# Putting
+
+
+def _put(connection: Connection, writes: Sequence[QueueWrite]) -> list[bool | PlatformError]:
+    known = sql_assets.known(connection, {write.place.queue_id for write in writes})
+    return [
+        _put_one(connection, write) if write.place.queue_id in known else sql_assets.missing(write.place.queue_id)
+        for write in writes
+    ]
+
+
+def _put_one(connection: Connection, write: QueueWrite) -> bool | PlatformError:
+    queue_id = write.place.queue_id
+    asked = Asked(queue_id, write.request_id)
+    if sql_answers.answered(connection, [asked]):
+        return True
+    sql_answers.forget(connection, [Asked(queue_id, request_id) for request_id in write.done])
+    there = connection.execute(sa.select(QUEUE_PARTITIONS).where(_is_partition(_PARTITIONS, write.place))).first()
+    if there is None and not _count_partition(connection, queue_id):
+        many = f"{queue_id} has {PARTITIONS_MAX:,} partitions, and no more can be; use fewer keys"
+        return PlatformError(EXHAUSTED, f"QueuePut: {many}")
+    # Numbers go on where those of a partition of the same key ended that is forgotten: who reads goes on after one.
+    number, item_count, size_bytes = int(write.now * 1_000_000), 0, 0
+    if there is not None:
+        number = there.next_number
+        if there.expires_at <= write.now:
+            connection.execute(sa.delete(QUEUE_ITEMS).where(_is_partition(_ITEMS, write.place)))
+        else:
+            item_count, size_bytes = there.item_count, there.size_bytes
+    item_count += len(write.values)
+    size_bytes += sum(map(len, write.values))
+    if item_count > PARTITION_ITEMS_MAX or size_bytes > PARTITION_BYTES_MAX:
+        return False
+    keys = {"queue_id": queue_id, "partition": write.place.partition}
+    rows = [{**keys, "number": number + place, "value": value} for place, value in enumerate(write.values)]
+    insert_rows(connection, QUEUE_ITEMS, rows)
+    counts = {"item_count": item_count, "size_bytes": size_bytes, "expires_at": write.expires_at}
+    upsert(connection, QUEUE_PARTITIONS, [{**keys, "next_number": number + len(rows), **counts}])
+    sql_answers.remember(connection, {asked: Answer()}, write.now)
+    return True
+
+
+def _count_partition(connection: Connection, queue_id: str) -> bool:
+    """Count one more; whether there may be one."""
+    is_it = QUEUES.c.queue_id == queue_id
+    count = connection.execute(sa.select(QUEUES.c.partition_count).where(is_it)).scalar() or 0
+    if count >= PARTITIONS_MAX:
+        return False
+    upsert(connection, QUEUES, [{"queue_id": queue_id, "partition_count": count + 1}])
+    return True
+
+
+# Taking
+
+
+def _take(connection: Connection, takings: Sequence[QueueTaking]) -> list[tuple[bytes, ...] | PlatformError]:
+    known = sql_assets.known(connection, {taking.place.queue_id for taking in takings})
+    return [
+        _take_one(connection, taking) if taking.place.queue_id in known else sql_assets.missing(taking.place.queue_id)
+        for taking in takings
+    ]
+
+
+def _take_one(connection: Connection, taking: QueueTaking) -> tuple[bytes, ...]:
+    queue_id = taking.place.queue_id
+    asked = Asked(queue_id, taking.request_id)
+    before = sql_answers.answered(connection, [asked]).get(asked)
+    if before is not None:
+        return tuple(unpack(tuple(json.loads(before.key)["sizes"]), before.value))
+    sql_answers.forget(connection, [Asked(queue_id, request_id) for request_id in taking.done])
+    items = _first(connection, taking.place, -1, taking.count, taking.bytes_max, taking.now)
+    if not items:
+        return ()
+    is_it = _is_partition(_ITEMS, taking.place) & (_ITEMS.number <= items[-1][0])
+    connection.execute(sa.delete(QUEUE_ITEMS).where(is_it))
+    _add_counts(connection, taking.place, -len(items), -sum(len(value) for _, value in items))
+    taken = {
+        "partition": taking.place.partition.hex(),
+        "numbers": [number for number, _ in items],
+        "sizes": [len(value) for _, value in items],
+    }
+    answer = Answer(json.dumps(taken).encode(), b"".join(value for _, value in items))
+    sql_answers.remember(connection, {asked: answer}, taking.now)
+    return tuple(value for _, value in items)
+
+
+def _first(
+    connection: Connection, place: PartitionKey, after: int, limit: int, bytes_max: int, now: float
+) -> list[tuple[int, bytes]]:
+    """The first items after one, of `bytes_max` together, or one."""
+    there = connection.execute(sa.select(QUEUE_PARTITIONS).where(_is_partition(_PARTITIONS, place))).first()
+    if there is None or there.expires_at <= now or not there.item_count:
+        return []
+    those = _is_partition(_ITEMS, place) & (_ITEMS.number > after)
+    if there.size_bytes > bytes_max:
+        # Sizes first: both drivers may fetch all rows of an answer at once.
+        sizes = sa.select(_ITEMS.number, sa.func.length(_ITEMS.value).label("size_bytes")).where(those)
+        total_bytes, count = 0, 0
+        for row in connection.execute(sizes.order_by(_ITEMS.number).limit(limit)).all():
+            total_bytes += row.size_bytes
+            if count and total_bytes > bytes_max:
+                break
+            count += 1
+        limit = count
+    query = sa.select(_ITEMS.number, _ITEMS.value).where(those).order_by(_ITEMS.number).limit(limit)
+    return [(row.number, bytes(row.value)) for row in connection.execute(query)]
+
+
+def _add_counts(connection: Connection, place: PartitionKey, item_count: int, size_bytes: int) -> int:
+    changed = {
+        "item_count": _PARTITIONS.item_count + item_count,
+        "size_bytes": _PARTITIONS.size_bytes + size_bytes,
+    }
+    is_it = _is_partition(_PARTITIONS, place)
+    return connection.execute(sa.update(QUEUE_PARTITIONS).where(is_it).values(changed)).rowcount
+
+
+def _give_back(connection: Connection, requests: Sequence[Asked]) -> list[bytes | None]:
+    return [_give_back_one(connection, asked) for asked in requests]
+
+
+def _give_back_one(connection: Connection, asked: Asked) -> bytes | None:
+    answer = sql_answers.answered(connection, [asked]).get(asked)
+    if answer is None or not answer.key:
+        return None
+    sql_answers.forget(connection, [asked])
+    taken = json.loads(answer.key)
+    place = PartitionKey(asked.asset_id, bytes.fromhex(taken["partition"]))
+    if not _add_counts(connection, place, len(taken["sizes"]), len(answer.value)):
+        return None  # the partition is forgotten
+    keys = {"queue_id": place.queue_id, "partition": place.partition}
+    values = unpack(tuple(taken["sizes"]), answer.value)
+    numbered = zip(taken["numbers"], values, strict=True)
+    insert_rows(connection, QUEUE_ITEMS, [{**keys, "number": number, "value": value} for number, value in numbered])
+    return place.partition
+
+
+# The rest
+
+
+def _read(
+    connection: Connection, place: PartitionKey, after: int, limit: int, bytes_max: int, now: float
+) -> tuple[tuple[int, bytes], ...]:
+    return tuple(_first(connection, place, after, limit, bytes_max, now))
+
+
+def _clear(connection: Connection, requests: Sequence[_Clearing]) -> list[PlatformError | None]:
+    known = sql_assets.known(connection, {one.queue_id for one in requests})
+    results: list[PlatformError | None] = []
+    for one in requests:
+        asked = Asked(one.queue_id, one.request_id)
+        is_known = one.queue_id in known
+        if is_known and not sql_answers.answered(connection, [asked]):
+            _empty(connection, one.queue_id, one.partition)
+            sql_answers.remember(connection, {asked: Answer()}, one.now)
+        results.append(None if is_known else sql_assets.missing(one.queue_id))
+    return results
+
+
+def _empty(connection: Connection, queue_id: str, partition: bytes | None) -> None:
+    items, partitions = _ITEMS.queue_id == queue_id, _PARTITIONS.queue_id == queue_id
+    if partition is not None:
+        items &= _ITEMS.partition == partition
+        partitions &= _PARTITIONS.partition == partition
+    connection.execute(sa.delete(QUEUE_ITEMS).where(items))
+    # The rows stay, for their numbers.
+    connection.execute(sa.update(QUEUE_PARTITIONS).where(partitions).values(item_count=0, size_bytes=0))
+
+
+def _expire(connection: Connection, requests: Sequence[tuple[float, int]]) -> list[int]:
+    return [_expire_some(connection, now, limit) for now, limit in requests]
+
+
+def _expire_some(connection: Connection, now: float, limit: int) -> int:
+    query = sa.select(_PARTITIONS.queue_id, _PARTITIONS.partition).where(_PARTITIONS.expires_at <= now).limit(limit)
+    gone = [PartitionKey(row.queue_id, bytes(row.partition)) for row in connection.execute(query)]
+    for place in gone:
+        connection.execute(sa.delete(QUEUE_ITEMS).where(_is_partition(_ITEMS, place)))
+        connection.execute(sa.delete(QUEUE_PARTITIONS).where(_is_partition(_PARTITIONS, place)))
+        one_less = {"partition_count": QUEUES.c.partition_count - 1}
+        connection.execute(sa.update(QUEUES).where(QUEUES.c.queue_id == place.queue_id).values(one_less))
+    return len(gone)
