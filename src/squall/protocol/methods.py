@@ -37,6 +37,7 @@ from squall.protocol import (
 )
 from squall.protocol import dict as dicts
 from squall.protocol import function_window as window
+from squall.protocol import queue as queues
 from squall.protocol.empty import Empty
 from squall.protocol.records import record
 
@@ -133,6 +134,12 @@ METHODS = _table(
     _ask("DictClear", dicts.DictClear, Empty, "Take all entries out of a dict"),
     _ask("DictCountGet", dicts.DictCountGet, dicts.DictCount, "How many entries a dict has"),
     _ask("DictRead", dicts.DictRead, dicts.DictPage, "Entries of a dict, a page at a time", has_body=True),
+    _ask("QueuePut", queues.QueuePut, queues.QueuePutDone, "Append items to a queue", has_body=True),
+    _ask("QueueGet", queues.QueueGet, queues.QueueItems, "Take items out of a queue", has_body=True),
+    _ask("QueueGiveBack", queues.QueueGiveBack, Empty, "Put back what was taken for nobody"),
+    _ask("QueueRead", queues.QueueRead, queues.QueuePage, "Items of a queue, which stay there", has_body=True),
+    _ask("QueueCountGet", queues.QueueCountGet, queues.QueueCount, "How much is in a queue"),
+    _ask("QueueClear", queues.QueueClear, Empty, "Remove the items of a queue"),
     _ask("AppTagsPut", deployment.AppTagsPut, app.AppInfo, "Replace an app's tags"),
     _ask("FunctionCreate", function.FunctionCreate, function.FunctionCreated, "Create an app's functions"),
     _ask("FunctionGet", function.FunctionGet, function.FunctionSpec, "One function by id or name"),

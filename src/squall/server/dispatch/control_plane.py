@@ -26,6 +26,7 @@ from squall.server.dispatch.app.schedules import Schedules
 from squall.server.dispatch.app.variants import Variants
 from squall.server.dispatch.asset.assets import Assets
 from squall.server.dispatch.asset.dicts import Dicts
+from squall.server.dispatch.asset.queues import Queues
 from squall.server.dispatch.asset.secrets import Secrets
 from squall.server.dispatch.asset.volumes import Volumes
 from squall.server.dispatch.client.blob_budget import BlobBudgets
@@ -67,7 +68,7 @@ SWEPT_MAX = 1_000
 """Functions that are looked at in one turn of the event loop."""
 BLOBS_S = 60.0
 ASSETS_S = 60.0
-"""Between two looks at what is old in dicts."""
+"""Between two looks at what is old in dicts and queues."""
 IMAGES_S = 600.0
 """Between two notes of which images containers run on."""
 VOLUMES_S = 3_600.0
@@ -137,6 +138,7 @@ class ControlPlane:
         )  # fmt: skip
         self.fleet.starts.given = self.secrets.given
         self.dicts = Dicts(assets=self.assets, store=store, blobs=blobs, clock=self.clock, tasks=self.tasks)
+        self.queues = Queues(assets=self.assets, store=store, clock=self.clock, tasks=self.tasks)
         self.clients = Clients(
             apps=self.apps, assets=self.assets, calls=self.calls, clock=self.clock, config=config, tasks=self.tasks
         )
@@ -207,6 +209,7 @@ class ControlPlane:
         self._every(TICK_S, self.tick)
         self._every(BLOBS_S, self._tidy_blobs)
         self._every(ASSETS_S, self.dicts.tidy_soon)
+        self._every(ASSETS_S, self.queues.tidy_soon)
         self._every(IMAGES_S, self._note_images)
         self._every(IMAGES_S, self._note_stored)
         self._every(VOLUMES_S, self._tidy_volumes)

@@ -16,6 +16,7 @@ Unary = Callable[[Caller, Any, bytes], Awaitable[tuple[Any, bytes]]]
 def asset_methods(plane: ControlPlane) -> dict[str, Unary]:
     """By name."""
     assets, secrets, volumes, dicts = plane.assets, plane.secrets, plane.volumes, plane.dicts
+    queues = plane.queues
     return {
         "AssetCreate": _bodiless(assets.create),
         "AssetGet": _bodiless(assets.get),
@@ -47,6 +48,12 @@ def asset_methods(plane: ControlPlane) -> dict[str, Unary]:
         "DictClear": dicts.clear,
         "DictCountGet": dicts.count,
         "DictRead": dicts.read,
+        "QueuePut": queues.put,
+        "QueueGet": queues.get,
+        "QueueGiveBack": queues.give_back,
+        "QueueRead": queues.read,
+        "QueueCountGet": queues.count,
+        "QueueClear": queues.clear,
     }
 
 

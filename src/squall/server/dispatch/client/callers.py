@@ -28,6 +28,7 @@ CONTAINER_METHODS = frozenset({
     "VolumeHistoryGet", "VolumeVersionGet", "VolumeDiff",
     "SecretGet", "SecretCreate",
     "DictPut", "DictGet", "DictPop", "DictContains", "DictClear", "DictCountGet", "DictRead",
+    "QueuePut", "QueueGet", "QueueGiveBack", "QueueRead", "QueueCountGet", "QueueClear",
 })  # fmt: skip
 
 
