@@ -57,6 +57,8 @@ TO_COME: dict[str, str] = {
     "Volume.get_dashboard_url": DASHBOARD,
     "Volume.reload": MOUNTS,
     "Volume.with_mount_options": MOUNTS,
+    "Queue.client": CLIENTS,
+    "Queue.get_dashboard_url": DASHBOARD,
 }
 """Each name that is not there yet; of a class that is to come, the class stands for all of it."""
 
@@ -69,6 +71,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "FunctionCall": lambda: squall.FunctionCall.from_id("fc-surface"),
     "Cls": lambda: _of_package("Cls").from_name("surface", "Class"),
     "Dict": lambda: _of_package("Dict").from_name("surface"),
+    "Queue": lambda: _of_package("Queue").from_name("surface"),
     "Environment": lambda: _of_package("Environment").from_name("surface"),
     "Secret": lambda: squall.Secret.from_name("surface"),
     "Volume": lambda: _of_package("Volume").from_name("surface"),

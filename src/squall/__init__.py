@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from squall.sdk.function import Function as Function
     from squall.sdk.function_call import FunctionCall as FunctionCall
     from squall.sdk.image import Image as Image
+    from squall.sdk.queue import Queue as Queue
     from squall.sdk.retries import Retries as Retries
     from squall.sdk.schedule import Cron as Cron
     from squall.sdk.schedule import Period as Period
@@ -59,6 +60,7 @@ _PLACES = {
     "FunctionCall": "squall.sdk.function_call",
     "Image": "squall.sdk.image",
     "Period": "squall.sdk.schedule",
+    "Queue": "squall.sdk.queue",
     "Retries": "squall.sdk.retries",
     "Secret": "squall.sdk.secret",
     "Volume": "squall.sdk.volume",
@@ -87,6 +89,7 @@ __all__ = [
     "FunctionCall",
     "Image",
     "Period",
+    "Queue",
     "Retries",
     "Secret",
     "Volume",

@@ -16,6 +16,7 @@ from squall.sdk.types import FunctionStats as FunctionStats
 from squall.sdk.types import InputInfo as InputInfo
 from squall.sdk.types import InputStatus as InputStatus
 from squall.sdk.types import LogEntry as LogEntry
+from squall.sdk.types import QueueInfo as QueueInfo
 from squall.sdk.types import SecretInfo as SecretInfo
 from squall.sdk.types import StatsPercentile as StatsPercentile
 from squall.sdk.types import StatsPercentileDistribution as StatsPercentileDistribution
@@ -37,6 +38,7 @@ __all__ = [
     "InputInfo",
     "InputStatus",
     "LogEntry",
+    "QueueInfo",
     "StatsPercentile",
     "StatsPercentileDistribution",
     "SecretInfo",

@@ -147,6 +147,15 @@ class Client:
         """Ask without waiting; the pending becomes the undecoded answer and its body. Raises as `request`."""
         return self._ask(method, record, body)[1]
 
+    def ask_numbered(self, method: str, record: Any, body: Any = b"") -> tuple[int, Pending[Any]]:
+        """As `ask`; with the number of the question, by which it can be withdrawn."""
+        return self._ask(method, record, body)
+
+    def withdraw(self, number: int) -> None:
+        """Nobody waits for that answer: it is asked no more, and the server is told if it can be."""
+        if self._requests.pop(number, None) is not None:
+            self.write_frame(wire.CANCEL, number, "", None)
+
     def ask_soon(self, method: str, record: Any, reply: type[R], timeout_s: float) -> R | None:
         """The answer, if it comes within that time over the connection there is. Else None, and it is asked no more.
 
@@ -159,8 +168,7 @@ class Client:
             return None
         number, pending = self._ask(method, record, b"")
         if not pending.block(time.monotonic() + timeout_s):
-            if self._requests.pop(number, None) is not None:
-                self.write_frame(wire.CANCEL, number, "", None)
+            self.withdraw(number)
             return None
         return self.codec.record(reply, pending.result()[0])
 

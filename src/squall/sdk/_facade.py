@@ -207,6 +207,7 @@ _UNDONE = {
     "remote_gen": "nothing was run; iterate it",
     "iter": "nothing was fetched; iterate it",
     "items": "nothing was read; iterate it",
+    "iterate": "nothing was read; iterate it",
     "keys": "nothing was read; iterate it",
     "values": "nothing was read; iterate it",
 }

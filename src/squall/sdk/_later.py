@@ -9,7 +9,6 @@ OF_PACKAGE = frozenset(
         "Cluster",
         "Probe",
         "Proxy",
-        "Queue",
         "Sandbox",
         "SandboxSnapshot",
         "SchedulerPlacement",

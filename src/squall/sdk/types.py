@@ -35,6 +35,16 @@ class DictInfo:
     created_by: str | None
 
 
+@dataclass(frozen=True)
+class QueueInfo:
+    """About a queue."""
+
+    name: str | None
+    """None of an ephemeral one."""
+    created_at: datetime
+    created_by: str | None
+
+
 class AppState(Enum):
     """How far an app is."""
 
