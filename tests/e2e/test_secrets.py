@@ -251,3 +251,28 @@ def test_with_another_key_the_server_starts_and_what_needs_a_secret_fails_in_wor
     assert "start it with that key again" in wrong
     right = said(squall, tmp_path, SQUALL_SECRET_KEY=f"{other},{kept.strip()}")
     assert "plain True" in right
+
+
+@pytest.mark.timeout(300)
+def test_secrets_are_for_builds_variants_shells_and_apps_in_containers(
+    fresh_squall: Installation, tmp_path: Path
+) -> None:
+    squall = fresh_squall
+    planted = f"planted-passed-{os.urandom(12).hex()}"
+    create(squall, tmp_path, "e2e-passed", {"PASSED": planted})
+
+    ended = squall.run("passing_secrets.py", timeout_s=240)
+
+    assert ended.code == 0, ended
+    of_step, of_function, of_variant, again, inside = json.loads(ended.out.splitlines()[-1])
+    length = len(planted)
+    assert of_step == [length, 0], "of a step it is in the step alone"
+    assert of_function == [length, 0]
+    assert of_variant == again == [0, 4]
+    assert inside[:3] == [[length, 5], "e2e-passed", 0]
+    assert "neither lists, makes, changes nor deletes" in inside[3]
+    assert planted not in ended.out + ended.err
+    assert "of the step: ***" in ended.err, "what a step prints of it is hidden"
+    shell = squall.command("shell", "--secret", "e2e-passed", "-c", 'test "$PASSED" && echo set', timeout_s=120)
+    assert (shell.code, shell.out.strip()) == (0, "set"), shell
+    assert not files_with(squall.data_dir, forms(planted))

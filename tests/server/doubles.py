@@ -44,7 +44,7 @@ from squall.protocol.function import (
 )  # fmt: skip
 from squall.protocol.guest import Boot, GuestStop, Heartbeat, Holding, Ready, StartupFailed, TerminalData
 from squall.protocol.ids import function_id, new_id
-from squall.protocol.image import BuildEvent
+from squall.protocol.image import BuildEvent, ImageBuild
 from squall.protocol.log import LogEntry, LogRead
 from squall.protocol.node import (
     PATH_PLAIN,
@@ -401,6 +401,7 @@ class FakeNode:
         self.crash_at_start: int | None = None
         self.welcome: NodeWelcome | None = None
         self.builds = 0
+        self.build_records: list[ImageBuild] = []
         self.told: list[tuple[str, Any]] = []
         """Events of the server, as they came."""
         self.built = BuildEvent("built", 1, 1, image_id="im-test")
@@ -442,6 +443,7 @@ class FakeNode:
             return Empty(), b""
         if request.method == "NodeImageBuild":
             self.builds += 1
+            self.build_records.append(request.record(ImageBuild))
             await request.send_item(BuildEvent("step", 1, 1, "debian_slim"))
             await self.build_gate.wait()
             await request.send_item(self.built)

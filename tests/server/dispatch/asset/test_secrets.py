@@ -25,6 +25,8 @@ from squall.protocol.function import (
     FunctionSpec,
 )
 from squall.protocol.ids import new_id
+from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec
+from squall.protocol.image_steps import debian_slim
 from squall.protocol.node import ContainerStart
 from squall.protocol.secret import (
     BYTES_MAX,
@@ -365,6 +367,37 @@ async def test_too_much_for_a_container_is_refused_in_words() -> None:
 
         assert failure.kind == "invalid"
         assert "its secrets have" in failure.message
+
+
+async def built(client: FakeClient, **named: str) -> None:
+    assert client.peer is not None
+    spec = ImageSpec((debian_slim("3.11"),))
+    async for _ in client.peer.stream("ImageBuild", ImageBuild(spec, named_secrets=named)).items(BuildEvent):
+        pass
+
+
+async def test_a_node_that_builds_is_told_what_is_in_the_secrets_that_are_named() -> None:
+    async with staged() as stage:
+        made = await create(stage.client, creation())
+
+        await built(stage.client, **{"0": made.asset_id})
+
+        (record,) = stage.node.build_records
+        assert (record.secrets, record.named_secrets) == ({"0": {"TOKEN": "one"}}, {})
+        assert (await get(stage.client)).last_used_at is not None
+        await delete(stage.client)
+        assert (await failure_of(built(stage.client, **{"0": made.asset_id}))).code == "not_found"
+        assert len(stage.node.build_records) == 1
+
+
+async def test_a_build_in_a_container_names_secrets_of_its_environment_only() -> None:
+    async with staged() as stage:
+        await stage.client.ask("EnvironmentCreate", EnvironmentCreate("dev"), EnvironmentInfo)
+        hidden = await create(stage.client, creation(environment="dev"))
+        client = await container_of(stage, await stage.client.function(min_containers=1))
+
+        assert (await failure_of(built(client, **{"0": hidden.asset_id}))).code == "forbidden"
+        assert not stage.node.build_records
 
 
 # In containers

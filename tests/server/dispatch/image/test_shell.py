@@ -6,9 +6,11 @@ import pytest
 
 from squall.protocol.container import TerminalInput, TerminalOutput
 from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
+from squall.protocol.ids import new_id
 from squall.protocol.image_catalog import ImageName, ImagePublish
 from squall.protocol.image_shell import ImageShell
 from squall.protocol.request import Request
+from squall.protocol.secret import SecretCreate, SecretInfo
 from squall.protocol.stream import Stream
 from tests.server.dispatch.image.test_catalog import IMAGE_ID, ask, build
 from tests.server.doubles import FakeNode, Stage, staged
@@ -101,3 +103,23 @@ async def test_shell_of_a_node_that_goes_away_ends_and_is_opened_nowhere_else() 
             await stream.next(TerminalOutput)
         assert gone.value.code == UNAVAILABLE
         assert sum(len(shell.asked) for shell in shells) == 1
+
+
+async def test_a_node_that_opens_a_shell_is_told_what_is_in_the_secrets_that_are_named() -> None:
+    async with staged() as stage:
+        await build(stage)
+        shell = Shell()
+        await connect(stage, shell)
+        for name, values in (("first", {"A": "1", "B": "1"}), ("second", {"B": "2"})):
+            await ask(stage, "SecretCreate", SecretCreate(new_id("st"), values, name), SecretInfo)
+
+        stream = opened(stage, ImageShell(IMAGE_ID, secrets=("first", "second")))
+        stream.send(None)
+        async for _ in stream.items(TerminalOutput):
+            pass
+
+        assert (shell.asked[0].variables, shell.asked[0].secrets) == ({"A": "1", "B": "2"}, ())
+        missing = opened(stage, ImageShell(IMAGE_ID, secrets=("third",)))
+        with pytest.raises(PlatformError, match="there is no secret 'third'"):
+            async for _ in missing.items(TerminalOutput):
+                pass

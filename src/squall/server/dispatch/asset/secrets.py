@@ -101,6 +101,8 @@ class Secrets:
         self._known: dict[str, SealedSecret] = {}
         self._seal: Seal | None = None
         self._writing = asyncio.Lock()
+        self.going_on: asyncio.Future[None] | None = None
+        """A rotation that was interrupted is gone on with."""
         self._used_at: dict[str, float] = {}
         """Since the last note."""
         self._noted_at = clock.monotonic()
@@ -117,7 +119,7 @@ class Secrets:
             _log.error("%s", error.message)
             return
         if len(keys) > 1 and not self._keys.is_given:
-            self._tasks.start(self._go_on())
+            self.going_on = self._tasks.start(self._go_on())
 
     async def _go_on(self) -> None:
         try:
