@@ -22,6 +22,7 @@ import squall as modal
 from tests.e2e.installation import PROGRAMS, Installation
 
 PROGRAM = str(PROGRAMS / "naming_secrets.py")
+EXAMPLE = Path(__file__).parent.parent.parent / "examples/storage/api_keys.py"
 PIECE = 2**20
 FUNCTIONS = ("plain", "forked", "bare")
 
@@ -276,3 +277,19 @@ def test_secrets_are_for_builds_variants_shells_and_apps_in_containers(
     shell = squall.command("shell", "--secret", "e2e-passed", "-c", 'test "$PASSED" && echo set', timeout_s=120)
     assert (shell.code, shell.out.strip()) == (0, "set"), shell
     assert not files_with(squall.data_dir, forms(planted))
+
+
+@pytest.mark.timeout(240)
+def test_the_example_does_what_it_says(squall: Installation, tmp_path: Path) -> None:
+    create(squall, tmp_path, "example-service", {"SERVICE_TOKEN": "t0ken"}, "--force")
+
+    ended = squall.command("run", str(EXAMPLE), timeout_s=200)
+
+    assert ended.code == 0, ended
+    said = [line for line in ended.out.splitlines() if line and not line.startswith("App completed")]
+    mark = hashed("t0ken")[:8]
+    assert said == [
+        f"asked {{'as': 'ada', 'of': 'https://service.example', 'with a token': '{mark}'}}",
+        "another function has it: False",
+        "last used: True",
+    ]
