@@ -81,7 +81,7 @@ ELSEWHERE = frozenset({
     "ImageGet", "ImageNameDelete", "ImagePublish", "MountCreate", "ScheduleRun", "ServerStop",
 })  # fmt: skip
 
-OF_ASSETS = ("Asset", "Dict", "Volume")
+OF_ASSETS = ("Asset", "Dict", "Queue", "Volume")
 """What their methods begin with, which know no function."""
 
 
