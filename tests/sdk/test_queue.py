@@ -24,6 +24,7 @@ from squall.exception import (
     RequestSizeError,
     SerializationError,
 )
+from squall.server.store.writes import GroupCommit
 from squall.types import QueueInfo
 from tests.sdk.real_server import RealServer
 
@@ -163,6 +164,27 @@ def test_a_waiting_put_is_woken_by_a_get(real_server: RealServer, jobs: squall.Q
         putting.result(10)
 
     assert jobs.get_many(5_000)[-1] == "last"
+
+
+def test_an_item_and_who_waited_for_it_share_a_commit(
+    real_server: RealServer, jobs: squall.Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commits: list[int] = []
+    commit = GroupCommit._commit_together
+
+    def counted(self: GroupCommit, writes: list[Any]) -> list[Any]:
+        commits.append(len(writes))
+        return commit(self, writes)
+
+    with ThreadPoolExecutor(1) as threads:
+        get = threads.submit(jobs.get)
+        wait_for_waiting(real_server, 1)
+        jobs.len()
+        monkeypatch.setattr(GroupCommit, "_commit_together", counted)
+        jobs.put(1)
+        assert get.result(10) == 1
+
+    assert commits == [2]
 
 
 def test_all_of_it_can_be_awaited(real_server: RealServer) -> None:

@@ -12,6 +12,8 @@ from squall.server.store.many import for_rows, insert_rows, present_together
 from squall.server.store.schema import ASSET_ANSWERS
 
 _KEYS = (ASSET_ANSWERS.c.asset_id, ASSET_ANSWERS.c.request_id)
+_ANSWERS = sa.select(*_KEYS, ASSET_ANSWERS.c.key, ASSET_ANSWERS.c.value, ASSET_ANSWERS.c.blob_sha256)
+_ONE = _ANSWERS.where(_KEYS[0] == sa.bindparam("asset_id"), _KEYS[1] == sa.bindparam("request_id"))
 _TYPES = {"given_asset": ASSET_ANSWERS.c.asset_id.type, "given_request": ASSET_ANSWERS.c.request_id.type}
 
 
@@ -32,14 +34,10 @@ class Answer(NamedTuple):
 
 def answered(connection: Connection, asked: Sequence[Asked]) -> dict[Asked, Answer]:
     """Those that were carried out already, with what they took."""
-    columns = (*_KEYS, ASSET_ANSWERS.c.key, ASSET_ANSWERS.c.value, ASSET_ANSWERS.c.blob_sha256)
-    query = sa.select(*columns)
     if len(asked) == 1:
-        rows: Iterable[Any] = connection.execute(
-            query.where(_KEYS[0] == asked[0].asset_id, _KEYS[1] == asked[0].request_id)
-        )
+        rows: Iterable[Any] = connection.execute(_ONE, asked[0]._asdict())
     else:
-        rows = present_together(connection, query, _KEYS, frozenset(asked))
+        rows = present_together(connection, _ANSWERS, _KEYS, frozenset(asked))
     return {
         Asked(row.asset_id, row.request_id): Answer(bytes(row.key), bytes(row.value), row.blob_sha256) for row in rows
     }

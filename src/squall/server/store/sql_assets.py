@@ -97,12 +97,15 @@ class SqlAssets:
         return tuple(map(_asset_of, rows))
 
 
+_KNOWN = sa.select(ASSETS.c.asset_id)
+_KNOWN_ONE = _KNOWN.where(ASSETS.c.asset_id == sa.bindparam("one"))
+
+
 def known(connection: Connection, asset_ids: Collection[str]) -> frozenset[str]:
     """Those of these assets that there are."""
-    query = sa.select(ASSETS.c.asset_id)
     if len(asset_ids) == 1:
-        return frozenset(connection.execute(query.where(ASSETS.c.asset_id == next(iter(asset_ids)))).scalars())
-    return frozenset(row.asset_id for row in present(connection, query, ASSETS.c.asset_id, asset_ids))
+        return frozenset(connection.execute(_KNOWN_ONE, {"one": next(iter(asset_ids))}).scalars())
+    return frozenset(row.asset_id for row in present(connection, _KNOWN, ASSETS.c.asset_id, asset_ids))
 
 
 def missing(asset_id: str) -> PlatformError:

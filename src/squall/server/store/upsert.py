@@ -7,6 +7,7 @@ a second.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +16,11 @@ from sqlalchemy import Connection
 
 def upsert(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any]], *, but_not: str = "") -> None:
     """Insert rows, or replace what is there under their primary keys, all columns but `but_not`."""
+    connection.execute(_statement(table, but_not), list(rows))
+
+
+@cache
+def _statement(table: sa.Table, but_not: str) -> sa.TextClause:
     columns = [column.name for column in table.columns]
     keys = [column.name for column in table.primary_key]
     changed = [name for name in columns if name not in (*keys, but_not)]
@@ -23,4 +29,4 @@ def upsert(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any
         f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({', '.join(f':{name}' for name in columns)})"
         f" ON CONFLICT ({', '.join(keys)}) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in changed)}"
     )
-    connection.execute(sa.text(statement), list(rows))
+    return sa.text(statement)

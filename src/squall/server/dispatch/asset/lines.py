@@ -7,8 +7,8 @@ then. The store alone knows what is there; this is about when to ask it again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from squall.protocol.errors import PlatformError
@@ -18,10 +18,14 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
+Attempt = Callable[[], Coroutine[Any, Any, R]]
+"""Asks the store, before it waits for anything else."""
+
+
 class _Waiter(Generic[R]):
     """Somebody who waits."""
 
-    def __init__(self, attempt: Callable[[], Awaitable[R]], unheard: Callable[[], None]) -> None:
+    def __init__(self, attempt: Attempt[R], unheard: Callable[[], None]) -> None:
         self.attempt = attempt
         self.unheard = unheard
         self.done: asyncio.Future[R] = asyncio.get_running_loop().create_future()
@@ -44,16 +48,17 @@ class Line(Generic[R]):
         self._is_serving = False
         self._news = 0
         """How often it was worth another attempt."""
+        self._arrival_count = 0
         self._error: PlatformError | None = None
 
-    async def get(self, attempt: Callable[[], Awaitable[R]], timeout_s: float, unheard: Callable[[], None]) -> R:
+    async def get(self, attempt: Attempt[R], timeout_s: float, unheard: Callable[[], None]) -> R:
         """What an attempt gives, now or, within that time, when all who came before have had theirs; or `nothing`.
 
         `unheard` is called when one succeeded for somebody who is gone.
         """
         news = self._news
         if not self._waiters:
-            result = await attempt()
+            result = await self._first(attempt, unheard)
             if result != self._nothing or timeout_s <= 0:
                 return result
         elif timeout_s <= 0:
@@ -62,9 +67,25 @@ class Line(Generic[R]):
             raise self._error
         waiter = _Waiter(attempt, unheard)
         self._waiters.append(waiter)
+        self._arrival_count += 1
         if news != self._news:
             self.serve()  # something came while the store was asked
         return await self._wait(waiter, timeout_s)
+
+    async def _first(self, attempt: Attempt[R], unheard: Callable[[], None]) -> R:
+        # The store carries it out, even if whoever asked is gone by then.
+        change = self._tasks.start(attempt())
+        try:
+            result: R = await asyncio.shield(change)
+        except asyncio.CancelledError:
+            change.add_done_callback(lambda _: unheard() if self._has_result(change) else None)
+            raise
+        return result
+
+    def _has_result(self, change: asyncio.Future[R]) -> bool:
+        if not change.done() or change.cancelled() or change.exception() is not None:
+            return False
+        return change.result() != self._nothing
 
     async def _wait(self, waiter: _Waiter[R], timeout_s: float) -> R:
         def overdue() -> None:
@@ -76,24 +97,54 @@ class Line(Generic[R]):
         try:
             return await waiter.done
         except asyncio.CancelledError:
-            if waiter.done.done() and not waiter.done.cancelled() and not waiter.done.exception():
-                self._lost(waiter, waiter.done.result())
+            if self._has_result(waiter.done):
+                waiter.unheard()
             raise
         finally:
             timer.cancel()
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    def _lost(self, waiter: _Waiter[R], result: R) -> None:
-        if result != self._nothing:
-            waiter.unheard()
-
     def serve(self) -> None:
         """An attempt may succeed now."""
         self._news += 1
+        self._go_on()
+
+    def _go_on(self) -> None:
         if self._waiters and not self._is_serving:
             self._is_serving = True
             self._tasks.start(self._serve())
+
+    async def serve_with(self, change: Awaitable[bool], count_max: int) -> bool:
+        """As `serve`, of what lets so many attempts succeed at most, and together with it: the store commits them in
+        one go, in this order. What the change says."""
+        if self._is_serving:
+            is_done = await change
+            self.serve()
+            return is_done
+        self._is_serving = True
+        news, arrival_count, first = self._news, self._arrival_count, self._begin(count_max)
+        try:
+            outcomes: list[Any] = await asyncio.gather(
+                change, *(waiter.attempt() for waiter in first), return_exceptions=True
+            )
+            for waiter, one in zip(first, outcomes[1:], strict=True):
+                self._settle(waiter, one)
+        finally:
+            self._is_serving = False
+        is_changed = (news, arrival_count) != (self._news, self._arrival_count)
+        self._news += 1
+        if is_changed or len(first) == self._at_once or any(isinstance(one, BaseException) for one in outcomes[1:]):
+            self._go_on()
+        if isinstance(outcomes[0], BaseException):
+            raise outcomes[0]
+        return bool(outcomes[0])
+
+    def _begin(self, count_max: int) -> list[_Waiter[R]]:
+        first = self._waiters[: min(self._at_once, count_max)]
+        for waiter in first:
+            waiter.is_tried = True
+        return first
 
     def fail(self, error: PlatformError) -> None:
         """There is nothing to wait for any more."""
@@ -106,9 +157,7 @@ class Line(Generic[R]):
         try:
             is_over = False
             while self._waiters and not is_over:
-                news, first = self._news, self._waiters[: self._at_once]
-                for waiter in first:
-                    waiter.is_tried = True
+                news, first = self._news, self._begin(self._at_once)
                 results = await asyncio.gather(*(waiter.attempt() for waiter in first), return_exceptions=True)
                 for waiter, result in zip(first, results, strict=True):
                     self._settle(waiter, result)
@@ -125,10 +174,10 @@ class Line(Generic[R]):
         if isinstance(result, BaseException):
             if not waiter.done.done():
                 waiter.done.set_exception(result)
-        elif waiter.done.done():
-            self._lost(waiter, result)
-        else:
+        elif not waiter.done.done():
             waiter.done.set_result(result)
+        elif result != self._nothing:
+            waiter.unheard()
 
 
 class News:

@@ -98,7 +98,7 @@ class Queues:
             now = self._age.now()
             expires_at = now + record.partition_ttl_s
             write = QueueWrite(place, record.request_id, values, now, expires_at, record.done)
-            return await self._whole(self._put(write))
+            return await self._put(write)
 
         timeout_s = _timeout("QueuePut", record.timeout_s)
         with self._spot(place) as spot:
@@ -119,13 +119,7 @@ class Queues:
         async def attempt() -> Items:
             count = min(record.count, PARTITION_ITEMS_MAX)
             taking = QueueTaking(place, record.request_id, count, self._age.now(), done=record.done)
-            change = self._tasks.start(self._take(taking))
-            try:
-                taken: Items = await asyncio.shield(change)
-            except asyncio.CancelledError:
-                change.add_done_callback(lambda _: unheard() if _has_taken(change) else None)
-                raise
-            return taken
+            return await self._take(taking)
 
         with self._spot(place) as spot:
             sizes, found = pack(await spot.gets.get(attempt, timeout_s, unheard))
@@ -206,9 +200,8 @@ class Queues:
 
     async def _put(self, write: QueueWrite) -> bool:
         with self._spot(write.place) as spot:
-            is_put = await self._store.put(write)
+            is_put = await spot.gets.serve_with(self._store.put(write), len(write.values))
             if is_put:
-                spot.gets.serve()
                 spot.news.ring()
             return is_put
 
@@ -263,10 +256,6 @@ class Queues:
                     pass
         finally:
             self._is_tidying = False
-
-
-def _has_taken(change: asyncio.Future[Items]) -> bool:
-    return not change.cancelled() and change.exception() is None and bool(change.result())
 
 
 def _nothing_to_undo() -> None:
