@@ -11,12 +11,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
-from squall.sdk.secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from squall.sdk.file_pattern_matcher import IgnoreArgument
+    from squall.sdk.secret import Secret
 
 HIDDEN = ("/dev", "/proc", "/run/squall", "/sys")
 """What containers have of the system at these places covers the image's own files there."""
@@ -84,6 +84,10 @@ def package_names(method: str, given: tuple[str | list[str], ...]) -> tuple[str,
 def secrets_of(method: str, given: Sequence[Secret] | None) -> tuple[Secret, ...]:
     """As a step keeps them."""
     found = tuple(given or ())
+    if not found:
+        return ()
+    from squall.sdk.secret import Secret  # cold start: images with secrets only
+
     wrong = [one for one in found if not isinstance(one, Secret)]
     if wrong:
         raise InvalidError(f"Image.{method}(secrets=[{wrong[0]!r}]): give objects of squall.Secret")

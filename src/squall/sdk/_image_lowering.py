@@ -11,13 +11,15 @@ import os
 import re
 import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from squall.exception import InvalidError
 from squall.protocol.records import record, replace
 from squall.sdk import _mount
 from squall.sdk._image_steps import Step
-from squall.sdk.secret import Secret
+
+if TYPE_CHECKING:
+    from squall.sdk.secret import Secret
 
 VENV = "/.venv"
 MAMBA_IMAGE = "mambaorg/micromamba:2-debian12-slim"
@@ -48,8 +50,11 @@ def registry_step(tag: str, secret: Secret | None, force_build: bool) -> Step:
     """
     if not isinstance(tag, str) or not tag.strip() or any(character.isspace() for character in tag):
         raise InvalidError(f"Image.from_registry({tag!r}): give the name of an image, such as 'ubuntu:24.04'")
-    if secret is not None and not isinstance(secret, Secret):
-        raise InvalidError(f"Image.from_registry(secret={secret!r}): it must be a squall.Secret")
+    if secret is not None:
+        from squall.sdk.secret import Secret  # cold start: images with secrets only
+
+        if not isinstance(secret, Secret):
+            raise InvalidError(f"Image.from_registry(secret={secret!r}): it must be a squall.Secret")
     return Step(
         "from_registry",
         {"tag": tag.removeprefix("docker://"), "force_build": force_build},

@@ -30,7 +30,6 @@ from squall.sdk._image_arguments import (
 )
 from squall.sdk._image_steps import LocalAdd, Reading, Step
 from squall.sdk._options import check_env
-from squall.sdk.secret import Secret
 
 if TYPE_CHECKING:
     from pathlib import Path, PurePosixPath
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from squall.sdk._image_logs import ImageLogs
     from squall.sdk.app import App
     from squall.sdk.file_pattern_matcher import IgnoreArgument
+    from squall.sdk.secret import Secret
 
     Secrets = Sequence[Secret] | None
     Env = dict[str, str | None] | None
