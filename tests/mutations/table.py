@@ -23,6 +23,7 @@ from tests.mutations.machine_faults import MACHINE_FAULTS
 from tests.mutations.mutation import Mutation
 from tests.mutations.scaling_faults import SCALING_FAULTS
 from tests.mutations.schedule_faults import SCHEDULE_FAULTS
+from tests.mutations.secret_faults import SECRET_FAULTS
 from tests.mutations.server_isolation import SERVER_ISOLATION
 from tests.mutations.server_template_faults import SERVER_TEMPLATE_FAULTS
 from tests.mutations.slot_faults import SLOT_FAULTS
@@ -54,6 +55,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *IMAGE_TEMPLATE_FAULTS,
     *SERVER_TEMPLATE_FAULTS,
     *DEPLOY_FAULTS,
+    *SECRET_FAULTS,
     *ISOLATION,
     *SERVER_ISOLATION,
     *TEMPLATE_FAULTS,
