@@ -193,6 +193,19 @@ async def test_eviction_spares_what_is_named_or_new(blobs: ObjectBlobStore, cloc
     assert await blobs.missing((kept, old)) == (old,)
 
 
+async def test_eviction_spares_what_somebody_was_told_of(blobs: ObjectBlobStore, clock: Clock) -> None:
+    """Who hears that a blob is there does not send it, and names it a moment later."""
+    asked, sent, other = await put(blobs, b"a" * 600), await put(blobs, b"s" * 600), await put(blobs, b"o" * 600)
+    clock.ahead_s = 25 * 3_600.0
+    assert await blobs.missing((asked,)) == ()
+    assert await blobs.put_chunk(sent, 600, 0, b"s" * 600)
+
+    assert await blobs.evict(0, frozenset()) == 600
+    assert await blobs.missing((asked, sent, other)) == (other,)
+    clock.ahead_s = 50 * 3_600.0
+    assert await blobs.evict(0, frozenset()) == 1_200
+
+
 async def test_sweep_deletes_uploads_nobody_goes_on_with(blobs: ObjectBlobStore, clock: Clock) -> None:
     sha256 = sha256_of(b"0123456789")
     await blobs.put_chunk(sha256, 10, 0, b"0123")

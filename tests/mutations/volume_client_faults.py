@@ -13,6 +13,17 @@ LAND = "src/squall/cli/landing.py"
 
 VOLUME_CLIENT_FAULTS = (
     Mutation(
+        "blob-told-goes",
+        "blob store tidies up in the middle of a commit",
+        "what a client was told is there goes a moment later",
+        (Change("src/squall/server/store/blob.py", "            self._told[name] = now\n", "            pass\n"),),
+        {
+            "tests/conformance/test_blobs.py::test_eviction_spares_what_somebody_was_told_of[folder]": (
+                "evict(0, frozenset()) == 600"
+            )
+        },
+    ),
+    Mutation(
         "volume-block-unchecked",
         "bad block on disk",
         "what comes of a block is handed out unseen",

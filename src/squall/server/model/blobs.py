@@ -16,7 +16,7 @@ class BlobStore(Protocol):
     """
 
     async def missing(self, sha256s: tuple[str, ...]) -> tuple[str, ...]:
-        """Those not here, in the order asked, each once."""
+        """Those not here, in the order asked, each once. The others stay for half a day, named or not."""
 
     async def put_chunk(self, sha256: str, size_bytes: int, offset: int, data: bytes) -> bool:
         """Add bytes at `offset` of a blob of `size_bytes`; True once the whole blob is here.
@@ -43,7 +43,8 @@ class BlobStore(Protocol):
     async def evict(self, bytes_max: int, keep: frozenset[str]) -> int:
         """Delete blobs not in `keep`, oldest first, until all together are below `bytes_max`; bytes deleted.
 
-        A blob that came less than a day ago stays: an input that waits in memory, or one on its way, may name it.
+        A blob that came less than a day ago stays: an input that waits in memory, or one on its way, may name it. So does
+        one that `missing` was asked for: a commit that names it may be under way.
         """
 
     async def sweep(self, older_than_s: float = 24 * 3600.0) -> int:

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, TypeVar
 
 import obstore
@@ -28,12 +29,16 @@ from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, UNAV
 from squall.server.store.room import check_room
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from obstore.store import ObjectStore
 
 R = TypeVar("R")
 
 THREADS = 4
 EVICT_AGE_MIN_S = 24 * 3600.0
+KEPT_S = EVICT_AGE_MIN_S / 2
+"""Younger ones stay by themselves long enough for whoever is told of them."""
 CHUNK_BYTES_MAX = 16 * CHUNK_BYTES
 
 
@@ -62,6 +67,10 @@ class ObjectBlobStore:
         self._uploads: dict[str, _Upload] = {}
         self._threads = ThreadPoolExecutor(THREADS, "blob")
         self._hashers = ThreadPoolExecutor(THREADS, "blob-hash")
+        self._evicting = Lock()
+        """Between the look whether one was told of, and its deletion."""
+        self._told: dict[bytes, float] = {}
+        """Of old ones: when somebody last heard that they are here. Not in the file's time, which containers see."""
 
     async def __aenter__(self) -> ObjectBlobStore:
         """Nothing to open."""
@@ -75,7 +84,7 @@ class ObjectBlobStore:
     async def missing(self, sha256s: tuple[str, ...]) -> tuple[str, ...]:
         """See `BlobStore`."""
         asked = tuple(dict.fromkeys(_checked(sha256) for sha256 in sha256s))
-        return await self._run(lambda: tuple(sha256 for sha256 in asked if not self._has(sha256)))
+        return await self._run(lambda: tuple(sha256 for sha256 in asked if not self._keep(sha256)))
 
     async def put_chunk(self, sha256: str, size_bytes: int, offset: int, data: bytes) -> bool:
         """See `BlobStore`."""
@@ -155,17 +164,29 @@ class ObjectBlobStore:
 
     # On the threads
 
-    def _has(self, sha256: str) -> bool:
-        if self._content_dir is not None:
-            return (self._content_dir / _key(sha256)).is_file()
+    def _keep(self, sha256: str) -> bool:
+        """Whether it is there. One that is stays for a while: whoever asks is about to name it, and does not send it."""
+        name, now = bytes.fromhex(sha256), self._now()
+        # Noted before it is looked for: from then on no eviction takes it.
+        with self._evicting:
+            self._told[name] = now
+        made_at = self._made_at(sha256)
+        if made_at is None or made_at > now - KEPT_S:
+            with self._evicting:
+                self._told.pop(name, None)
+        return made_at is not None
+
+    def _made_at(self, sha256: str) -> float | None:
         try:
-            obstore.head(self._store, _key(sha256))
+            if self._content_dir is not None:
+                return (self._content_dir / _key(sha256)).stat().st_mtime
+            modified: datetime = obstore.head(self._store, _key(sha256))["last_modified"]
         except (NotFoundError, FileNotFoundError):
-            return False
-        return True
+            return None
+        return modified.timestamp()
 
     def _put(self, upload: _Upload, sha256: str, size_bytes: int, offset: int, data: bytes) -> bool:
-        if self._has(sha256):
+        if self._keep(sha256):
             return True
         path = self._uploads_dir / sha256
         if upload.size_bytes == -1:
@@ -217,7 +238,11 @@ class ObjectBlobStore:
             path.unlink()
             return
         target = self._content_dir / _key(sha256)
-        target.parent.mkdir(exist_ok=True)
+        try:
+            target.parent.mkdir()
+            _sync_dir(self._content_dir)
+        except FileExistsError:
+            pass  # as mostly
         with path.open("rb") as file:
             # It may be linked into containers: nobody writes content again.
             os.fchmod(file.fileno(), 0o444)
@@ -231,23 +256,33 @@ class ObjectBlobStore:
         except (NotFoundError, FileNotFoundError):
             return
 
+    def _delete_older(self, key: str, newest: float) -> bool:
+        """Delete it, unless somebody was told meanwhile that it is there."""
+        with self._evicting:
+            if self._told.get(bytes.fromhex(key.rpartition("/")[2]), newest) > newest:
+                return False
+            self._delete(key)
+        return True
+
     def _evict(self, bytes_max: int, keep: frozenset[str]) -> int:
         found = []
         total = 0
         for batch in obstore.list(self._store):
             for item in batch:
                 # A bucket may be used by others too: nodes put layers there.
-                if item["path"] != _key(item["path"].rpartition("/")[2]):
+                name = item["path"].rpartition("/")[2]
+                if not is_sha256(name) or item["path"] != _key(name):
                     continue
                 total += item["size"]
                 found.append((item["last_modified"].timestamp(), item["size"], item["path"]))
         deleted = 0
         newest = self._now() - EVICT_AGE_MIN_S
+        with self._evicting:
+            self._told = {name: at for name, at in self._told.items() if at > newest}
         for at, size, key in sorted(found):
             if total - deleted <= bytes_max or at > newest:
                 break
-            if key.rpartition("/")[2] not in keep:
-                self._delete(key)
+            if key.rpartition("/")[2] not in keep and self._delete_older(key, newest):
                 deleted += size
         return deleted
 
