@@ -54,7 +54,7 @@ async def test_mounts_that_nothing_has_used_for_long_go_and_leave_their_blobs(tm
         assert await blobs.missing((sha256,)) == (sha256,)
 
 
-async def test_secrets_that_nothing_has_named_for_a_day_go(tmp_path: Path) -> None:
+async def test_secrets_that_nothing_has_named_for_long_go(tmp_path: Path) -> None:
     store = MemoryStore()
     sealed = Seal((b"k" * 32,), AesGcm).close(Whose("st-1", "ap-1"), {"A": "1"}, revision=1, now=100.0)
     async with ObjectBlobStore(str(tmp_path), SystemClock().now) as blobs:

@@ -83,10 +83,16 @@ SECRET_FAULTS = (
     ),
     Mutation(
         "secret-of-another-app",
-        "a function that names another app's own secret",
+        "a container that names another app's own secret",
         "it is given that",
-        (Change(f"{DISPATCH}asset/secrets.py", "elif found.app_id != spec.app_id:", "elif not found.secret_id:"),),
-        {f"{SECRETS}test_an_app_names_its_own_and_those_with_a_name_and_no_others": "code == code"},
+        (
+            Change(
+                f"{DISPATCH}asset/secrets.py",
+                "elif caller.scope_app_id and found.app_id != spec.app_id:",
+                "elif not found.secret_id:",
+            ),
+        ),
+        {f"{SECRETS}test_a_container_passes_secrets_on_and_makes_those_of_its_own_apps_only": ".code == code"},
     ),
     Mutation(
         "secret-lost-update",

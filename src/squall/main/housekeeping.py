@@ -17,8 +17,8 @@ PERIOD_S = 3600.0
 MOUNTS_UNUSED_S = 7 * 24 * 3600.0
 """A program that runs for days names a mount later than it made it."""
 
-SECRETS_UNUSED_S = 24 * 3600.0
-"""Functions name one soon after it was made; of those that have a name none goes before it is deleted."""
+SECRETS_UNUSED_S = 7 * 24 * 3600.0
+"""Of those without a name: as long as a call of an app that has ended can be run again."""
 
 _log = logging.getLogger("squall.main")
 

@@ -301,7 +301,7 @@ class Methods:
             record = replace(record, function_id=await self._held(caller, record.function_id))
         if record.options is not None and record.options.secrets:
             base = await self._dispatcher(caller, "FunctionBind", record.function_id)
-            asked = replace(base.spec, secrets=record.options.secrets)
+            asked = replace(base.spec, function_id="", secrets=record.options.secrets)
             await self._plane.secrets.check(caller, "FunctionBind", (asked,))
         return FunctionBound(await self._plane.variants.bind(record)), b""
 

@@ -251,7 +251,7 @@ async def test_the_same_values_in_one_app_are_one_secret() -> None:
         assert after.asset_id == first.asset_id
 
 
-async def test_an_app_names_its_own_and_those_with_a_name_and_no_others() -> None:
+async def test_a_function_names_secrets_that_there_are() -> None:
     async with staged() as stage:
         other = await create(stage.client, creation("", app_id=await stage.client.app()))
         spec = make_spec(await stage.client.app())
@@ -259,17 +259,29 @@ async def test_an_app_names_its_own_and_those_with_a_name_and_no_others() -> Non
         named = await create(stage.client, creation())
 
         for secret_ids, code in (
-            ((other.asset_id,), "invalid"),
             ((new_id("st"),), "not_found"),
             (("st-1",), "invalid"),
             ((own.asset_id,) * 101, "invalid"),
         ):
             functions = FunctionCreate((make_spec(spec.app_id, secrets=secret_ids),))
             assert (await failure_of(stage.client.ask("FunctionCreate", functions, FunctionCreated))).code == code
-        functions = FunctionCreate((make_spec(spec.app_id, secrets=(own.asset_id, named.asset_id)),))
+        # Another app's own as well: whoever asks from outside may run a call of that app again.
+        functions = FunctionCreate((make_spec(spec.app_id, secrets=(own.asset_id, named.asset_id, other.asset_id)),))
         await stage.client.ask("FunctionCreate", functions, FunctionCreated)
-        bind = FunctionBind(spec.function_id, options=FunctionOptions(secrets=(other.asset_id,)))
-        assert (await failure_of(stage.client.ask("FunctionBind", bind, FunctionBound))).code == "invalid"
+        bind = FunctionBind(spec.function_id, options=FunctionOptions(secrets=(new_id("st"),)))
+        assert (await failure_of(stage.client.ask("FunctionBind", bind, FunctionBound))).code == "not_found"
+
+
+async def test_what_is_there_can_be_made_again_when_its_secret_is_gone() -> None:
+    async with staged() as stage:
+        made = await create(stage.client, creation())
+        spec = await function_with(stage, made.asset_id)
+        await delete(stage.client)
+
+        # As a client does when it has connected again.
+        created = await stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated)
+
+        assert created.function_ids == (spec.function_id,)
 
 
 # Giving them to containers
@@ -433,7 +445,7 @@ async def test_a_container_passes_secrets_on_and_makes_those_of_its_own_apps_onl
             get(client, environment="dev"),
         ):
             assert (await failure_of(attempt)).code == "forbidden"
-        for secret_id, code in ((hidden.asset_id, "forbidden"), (of_outside.asset_id, "invalid")):
+        for secret_id, code in ((hidden.asset_id, "forbidden"), (of_outside.asset_id, "forbidden")):
             functions = FunctionCreate((make_spec(child_id, "other", secrets=(secret_id,)),))
             assert (await failure_of(client.ask("FunctionCreate", functions, FunctionCreated))).code == code
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from squall.protocol import secret as wire
 from squall.protocol.asset import SECRET, AssetCreate
-from squall.protocol.errors import CONFLICT, EXHAUSTED, EXISTS, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.errors import CONFLICT, EXHAUSTED, EXISTS, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.pages import PAGE_RECORDS_MAX, first_page
 from squall.protocol.records import replace as replaced
@@ -187,13 +187,16 @@ class Secrets:
         return (await self._seal_now()).open(found)
 
     async def check(self, caller: Caller, method: str, specs: Iterable[FunctionSpec]) -> None:
-        """Whether functions may name the secrets that they name.
+        """Whether functions that are not there yet may name the secrets that they name.
 
         Raises:
             PlatformError: `not_found`, `forbidden`, `invalid`.
         """
         checked: set[tuple[str, str]] = set()
         for spec in specs:
+            known = self._apps.dispatchers.get(spec.function_id)
+            if known is not None and known.spec.secrets == spec.secrets:
+                continue  # asked again, or deployed again: what has become of its secrets, its starts will say
             if len(spec.secrets) > OF_FUNCTION_MAX:
                 message = f"function {spec.name!r} names {len(spec.secrets)} secrets, at most {OF_FUNCTION_MAX}"
                 raise PlatformError(INVALID, f"{method}: {message}")
@@ -208,9 +211,10 @@ class Secrets:
         (found,) = await self._sealed((secret_id,))
         if not found.app_id:
             await self._assets.used(caller, method, SECRET, secret_id)
-        elif found.app_id != spec.app_id:
+        elif caller.scope_app_id and found.app_id != spec.app_id:
+            # Outside one may, as an app that is made like another one to run a call of it again.
             message = f"function {spec.name!r} names a secret that is another app's own: {secret_id}"
-            raise PlatformError(INVALID, f"{method}: {message}")
+            raise PlatformError(FORBIDDEN, f"{method}: {message}")
 
     async def _sealed(self, secret_ids: Sequence[str]) -> list[SealedSecret]:
         missing = frozenset(one for one in secret_ids if one not in self._known)
