@@ -39,6 +39,9 @@ SHORT = {
     "--name": "-n",
     "--recursive": "-r",
     "--force": "-f",
+    "--partition": "-p",
+    "--repr": "-r",
+    "--total": "-t",
 }
 """The short name of an option, where it has one."""
 OTHER_SHORT = {
@@ -49,6 +52,8 @@ OTHER_SHORT = {
     ("call replay", "--file"): "",
     ("server stop", "--force"): "",
     ("secret create", "--force"): "",
+    ("dict items", "--all"): "-a",
+    ("queue clear", "--all"): "-a",
 }
 HELP = {
     "--env": "The environment that names are of",
@@ -73,6 +78,7 @@ HELP = {
     "--compression": "Of the layers.",
     "--registry-secret-from-env": "Log in to the registry with",
     "--pty": "With a terminal",
+    "--partition": "The partition of that key.",
     "--no-color": "Without colours and bold letters.",
 }
 """How the help of options begins that several commands have; what follows is the command's own."""

@@ -38,6 +38,8 @@ _COMMANDS = {
     "environment": ("squall.cli.environment", "environment_group", "Environments: names apart from those of others."),
     "secret": ("squall.cli.secret", "secret_group", "Secrets: variables that only containers see."),
     "image": ("squall.cli.image", "image_group", "Images: what containers start from."),
+    "dict": ("squall.cli.dict", "dict_group", "Dicts: keys and values that programs share."),
+    "queue": ("squall.cli.queue", "queue_group", "Queues: items that programs hand to each other."),
     "volume": ("squall.cli.volume", "volume_group", "Volumes: files that outlive containers."),
     "bench": ("squall.cli.bench", "bench_group", "Measure functions."),
     "server": ("squall.cli.server", "server_group", "The server of this machine."),

@@ -321,8 +321,7 @@ class Queue(Asset):
         after, key = -1, _key_of(partition, "Queue.iterate")
         deadline = _Deadline(True, item_poll_timeout, "Queue.iterate")
         while True:
-            record = QueueRead(await self._resolved(), key, after, READ_ITEMS, deadline.left_s)
-            page, body = await client_of(self._client).request_with_body("QueueRead", record, QueuePage)
+            page, body = await self._read(key, after, READ_ITEMS, deadline.left_s)
             after = page.after
             for item in unpack(page.sizes, body):
                 yield self._decode(item, partition)
@@ -330,6 +329,10 @@ class Queue(Asset):
                 return
             if page.sizes:
                 deadline = _Deadline(True, item_poll_timeout, "Queue.iterate")
+
+    async def _read(self, key: str, after: int, limit: int, timeout_s: float) -> tuple[QueuePage, bytes]:
+        record = QueueRead(await self._resolved(), key, after, limit, timeout_s)
+        return await client_of(self._client).request_with_body("QueueRead", record, QueuePage)
 
     @blocking
     async def len(self, *, partition: str | None = None, total: bool = False) -> int:
