@@ -44,8 +44,9 @@ async def upload(client: Client, sha256: str, pieces: Sequence[bytes | memoryvie
 class Uploads:
     """Blobs on their way to the store, one after the other without a pause between them."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, in_flight_max: int = IN_FLIGHT_MAX) -> None:
         self._client = client
+        self._in_flight_max = in_flight_max
         self._under_way: deque[Pending[tuple[object, bytes]]] = deque()
 
     async def add(self, sha256: str, pieces: Sequence[bytes | memoryview]) -> None:
@@ -54,7 +55,7 @@ class Uploads:
         for number, chunk in enumerate(_pieces.cut(pieces, CHUNK_BYTES)):
             record = BlobPut(sha256, size_bytes, number * CHUNK_BYTES)
             self._under_way.append(self._client.ask("BlobPut", record, chunk))
-            if len(self._under_way) >= IN_FLIGHT_MAX:
+            if len(self._under_way) >= self._in_flight_max:
                 await self._under_way.popleft()
 
     async def finish(self) -> None:

@@ -25,7 +25,9 @@ R = TypeVar("R")
 
 HASH_THREADS = 4
 AHEAD = 4
-"""Blocks that are read and hashed while others are on their way: with these, ten are in memory at most."""
+"""Blocks that are read and hashed while others are on their way: with these, twelve are in memory at most."""
+CHUNKS_IN_FLIGHT = 6
+"""Half a block each: the last of a block waits for the disk, and the others need not wait for that."""
 PACKED_BYTES_MAX = 256 * 1024
 """Files up to this size share blocks; larger ones have blocks of their own, which are found again in other versions."""
 
@@ -70,7 +72,7 @@ class Uploader:
         """`progress` is told of each number of bytes that is in the store."""
         self._client = client
         self._progress = progress or (lambda count: None)
-        self._uploads = _blob.Uploads(client)
+        self._uploads = _blob.Uploads(client, CHUNKS_IN_FLIGHT)
         self._threads = ThreadPoolExecutor(HASH_THREADS, "squall-hash")
         self._under_way: deque[tuple[Pending[Block], Callable[[str], None]]] = deque()
         self._stats: deque[tuple[Block, Pending[Any]]] = deque()

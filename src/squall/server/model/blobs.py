@@ -43,8 +43,8 @@ class BlobStore(Protocol):
     async def evict(self, bytes_max: int, keep: frozenset[str]) -> int:
         """Delete blobs not in `keep`, oldest first, until all together are below `bytes_max`; bytes deleted.
 
-        A blob that came less than a day ago stays: an input that waits in memory, or one on its way, may name it. So does
-        one that `missing` was asked for: a commit that names it may be under way.
+        A blob that came less than a day ago stays: an input that waits in memory, or one on its way, may name it. So
+        does one that `missing` was asked for: a commit that names it may be under way.
         """
 
     async def sweep(self, older_than_s: float = 24 * 3600.0) -> int:

@@ -165,7 +165,7 @@ class ObjectBlobStore:
     # On the threads
 
     def _keep(self, sha256: str) -> bool:
-        """Whether it is there. One that is stays for a while: whoever asks is about to name it, and does not send it."""
+        """Whether it is there. One that is stays for a while: who asks is about to name it, and does not send it."""
         name, now = bytes.fromhex(sha256), self._now()
         # Noted before it is looked for: from then on no eviction takes it.
         with self._evicting:
