@@ -60,6 +60,11 @@ DETOURS = (
     *_detours("apart.restored Loaded", _FORKED, RESTORE, ""),
     *_detours("naming-secrets.apart", _FROM_TEMPLATES, PLAIN, _SECRETS),
     *_detours("naming-secrets.plain forked", (RESTORE,), PLAIN, _SECRETS),
+    *_detours(
+        "passing-secrets.of_variant of_variant?secrets? Vault(?*) Vault(?*)?secrets?", (RESTORE,), PLAIN, _SECRETS
+    ),
+    *_detours("child-of-passing.below", (RESTORE,), PLAIN, _SECRETS),
+    *_detours("api-keys.ask look", (RESTORE,), PLAIN, _SECRETS),
     *_detours("prints.f", _FORKED, PLAIN, _NOT_SAVED),
     *_detours("faults.f", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),
     *_detours("environment.look", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),

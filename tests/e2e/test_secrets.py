@@ -265,11 +265,12 @@ def test_secrets_are_for_builds_variants_shells_and_apps_in_containers(
     ended = squall.run("passing_secrets.py", timeout_s=240)
 
     assert ended.code == 0, ended
-    of_step, of_function, of_variant, again, inside = json.loads(ended.out.splitlines()[-1])
+    of_step, of_function, of_variant, again, inside, vaults = json.loads(ended.out.splitlines()[-1])
     length = len(planted)
     assert of_step == [length, 0], "of a step it is in the step alone"
     assert of_function == [length, 0]
     assert of_variant == again == [0, 4]
+    assert vaults == [[length, 0], [0, 2], [0, 2]]
     assert inside[:3] == [[length, 5], "e2e-passed", 0]
     assert "neither lists, makes, changes nor deletes" in inside[3]
     assert planted not in ended.out + ended.err

@@ -31,6 +31,19 @@ def of_variant() -> list[int]:
     return [_length("PASSED"), _length("OTHER")]
 
 
+@app.cls(secrets=[NAMED])
+class Vault:
+    name: str = squall.parameter()
+
+    @squall.enter()
+    def look(self) -> None:
+        self.seen = [_length("PASSED"), _length("OTHER")]
+
+    @squall.method()
+    def tell(self) -> list[int]:
+        return self.seen
+
+
 @child.function(secrets=[NAMED, squall.Secret.from_dict({"MADE_INSIDE": "12345"})], serialized=True)
 def below() -> list[int]:
     import os
@@ -52,4 +65,7 @@ def above() -> list[object]:
 @app.local_entrypoint()
 def main() -> None:
     other = of_variant.with_options(secrets=[squall.Secret.from_dict({"OTHER": "1234"})])
-    print(json.dumps([of_step.remote(), of_variant.remote(), other.remote(), other.remote(), above.remote()]))
+    vault = Vault(name="a").tell.remote()  # type: ignore[call-arg]
+    another = Vault.with_options(secrets=[squall.Secret.from_dict({"OTHER": "12"})])  # type: ignore[attr-defined]
+    vaults = [vault, another(name="a").tell.remote(), another(name="b").tell.remote()]
+    print(json.dumps([of_step.remote(), of_variant.remote(), other.remote(), other.remote(), above.remote(), vaults]))

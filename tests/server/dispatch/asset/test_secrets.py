@@ -13,7 +13,7 @@ from squall.protocol.app import AppCreate, AppCreated
 from squall.protocol.asset import SECRET, AssetDelete, AssetInfo, AssetList, AssetListing, AssetRename
 from squall.protocol.call import SUCCEEDED, Failure, decode_failure
 from squall.protocol.empty import Empty
-from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
+from squall.protocol.environment import EnvironmentCreate, EnvironmentDelete, EnvironmentDeleted, EnvironmentInfo
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import (
     FunctionBind,
@@ -346,6 +346,20 @@ async def test_a_start_that_names_a_deleted_one_fails_in_words() -> None:
         assert len(stage.node.starts) == 1
         # One of the same name is another one.
         await create(stage.client, creation())
+        assert (await why_failed(stage, spec.function_id)).kind == "invalid"
+
+
+async def test_a_start_that_names_one_of_an_environment_that_was_deleted_fails() -> None:
+    async with staged() as stage:
+        await stage.client.ask("EnvironmentCreate", EnvironmentCreate("dev"), EnvironmentInfo)
+        made = await create(stage.client, creation(environment="dev"))
+        spec = await function_with(stage, made.asset_id)
+        await started(stage, spec.function_id)
+        # It may have forgotten that it knows the asset.
+        stage.plane.assets._known.clear()
+
+        await stage.client.ask("EnvironmentDelete", EnvironmentDelete("dev"), EnvironmentDeleted)
+
         assert (await why_failed(stage, spec.function_id)).kind == "invalid"
 
 

@@ -220,13 +220,13 @@ class Secrets:
         missing = frozenset(one for one in secret_ids if one not in self._known)
         found = {one: self._known[one] for one in secret_ids if one not in missing}
         if missing:
-            for sealed in await self._store.get(missing):
-                found[sealed.secret_id] = sealed
-                # One that was deleted since is not to come back.
-                if sealed.app_id or await self._assets.is_there(sealed.secret_id):
-                    self._keep(sealed)
-                else:
-                    del found[sealed.secret_id]
+            found |= {one.secret_id: one for one in await self._store.get(missing)}
+        for sealed in list(found.values()):
+            # What is in one that was deleted goes later than its name, and may be here still.
+            if sealed.app_id or await self._assets.is_there(sealed.secret_id):
+                self._keep(sealed)
+            else:
+                del found[sealed.secret_id]
         for secret_id in secret_ids:
             if secret_id not in found:
                 message = f"there is no secret {secret_id[:80]}; it was deleted, or never was; name another, and deploy"
