@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,6 +174,28 @@ def test_what_cannot_be_put(name: str, tmp_path: Path) -> None:
     assert "there is no volume 'no-such'" in tried("put", "no-such", tmp_path / "f").err
 
 
+def test_a_reader_of_the_pipe_that_has_enough_is_no_failure(name: str, source: Path) -> None:
+    ran("put", name, source / "large")
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [str(Path(sys.executable).with_name("squall")), "volume", "get", name, "large", "-"]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_a_get_that_is_killed_goes_on(name: str, source: Path, tmp_path: Path) -> None:
+    ran("put", name, source)
+    # All but the end: as kill -9 leaves it between two blocks.
+    ran("get", name, "/", tmp_path / "back")
+    (tmp_path / "back" / "large").rename(tmp_path / "back" / part_of(name, "large"))
+    os.truncate(tmp_path / "back" / part_of(name, "large"), BLOCK_BYTES + 5)
+    said = ran("get", name, "/", tmp_path / "back")
+    assert "1 file, 8.4 MB; 5 files had come before" in said.err
+    assert (tmp_path / "back" / "large").read_bytes() == (source / "large").read_bytes()
+    assert not list(tmp_path.rglob(".squall-*"))
+
+
 def test_half_a_file_goes_on(name: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran("put", name, source / "large")
     blocks: list[int] = []
@@ -213,14 +237,14 @@ def test_half_a_file_that_is_wrong_is_not_kept(name: str, source: Path, tmp_path
 
     # By its content's name, but with another one in it: as a machine leaves it that lost its power.
     (tmp_path / "large").unlink()
-    part = _part_name(name)
-    (tmp_path / part).write_bytes(wanted[:BLOCK_BYTES] + bytes(BLOCK_BYTES))
+    (tmp_path / part_of(name, "large")).write_bytes(wanted[:BLOCK_BYTES] + bytes(BLOCK_BYTES))
     ran("get", name, "large", tmp_path)
     assert (tmp_path / "large").read_bytes() == wanted
 
 
-def _part_name(name: str) -> str:
-    return part_name(ask("VolumeBlocksGet", VolumeBlocksGet(asset_of(name).asset_id, "large"), VolumeBlocks))
+def part_of(name: str, path: str) -> str:
+    """What a file is called while it comes."""
+    return part_name(ask("VolumeBlocksGet", VolumeBlocksGet(asset_of(name).asset_id, path), VolumeBlocks))
 
 
 def test_damaged_blocks_are_told_and_nothing_takes_the_files_place(

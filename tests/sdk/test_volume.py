@@ -535,6 +535,38 @@ def test_a_server_killed_in_the_middle_of_an_upload(
         squall.Volume.from_name("killed", version=3).listdir("/")
 
 
+def test_an_upload_that_was_cut_off_is_repeated_without_sending_what_came(
+    volume: squall.Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large"
+    path.write_bytes(os.urandom(BLOCK_BYTES * 12))
+    read_as_it_was = _volume_content._read
+
+    def cut_off(fd: int, name: str, at: int, count: int) -> bytes:
+        if at == 11 * BLOCK_BYTES:
+            raise OSError(5, "Input/output error", name)
+        return read_as_it_was(fd, name, at, count)
+
+    monkeypatch.setattr(_volume_content, "_read", cut_off)
+    with pytest.raises(OSError, match="large"), volume.batch_upload() as batch:
+        batch.put_file(path, "large")
+    assert tree(volume) == []
+
+    monkeypatch.setattr(_volume_content, "_read", read_as_it_was)
+    sent: list[str] = []
+    add = _blob.Uploads.add
+
+    async def noted(self: _blob.Uploads, sha256: str, pieces: list[bytes]) -> None:
+        sent.append(sha256)
+        await add(self, sha256, pieces)
+
+    monkeypatch.setattr(_blob.Uploads, "add", noted)
+    with volume.batch_upload() as batch:
+        batch.put_file(path, "large")
+    assert 1 <= len(sent) <= 9  # of 12: seven were sent, and the last of these may have been on their way
+    assert read(volume, "large") == path.read_bytes()
+
+
 UPLOADER = """
 import sys, squall
 volume = squall.Volume.from_name("memory", create_if_missing=True)

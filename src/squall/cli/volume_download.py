@@ -56,10 +56,10 @@ def get(name: str, remote: str, local: str, is_forced: bool, version: int | None
     volume_id = asset_of(name).asset_id
     found = ask("VolumeStat", VolumeStat(volume_id, to_wire(remote), version), VolumeStatted)
     fetch = _Fetch(volume_id, found.version)
+    if local == "-":
+        fetch.pipe(found.entry)  # whose errors are of standard output, as of every command
+        return
     try:
-        if local == "-":
-            fetch.pipe(found.entry)
-            return
         with Progress(f"Getting from {name}", found.entry.size) as fetch.progress:
             if found.entry.kind == DIRECTORY:
                 fetch.directory(found.entry, local, is_forced=is_forced)
@@ -119,7 +119,7 @@ class _Fetch:
     def _below(self, top: VolumeEntry) -> Iterator[Found]:
         """What is in a directory, each with its names from there on."""
         above = _parts(top)
-        wanted = VolumeList(self._volume_id, top.path, is_deep=True, version=self._version)
+        wanted = VolumeList(self._volume_id, top.path, is_deep=True, version=self._version, has_blocks=True)
         for page in ask_pages("VolumeList", wanted, VolumeListing):
             for entry in page.entries:
                 parts = _parts(entry)
@@ -129,7 +129,7 @@ class _Fetch:
 
     def _all(self, landing: Landing, entries: Iterable[Found], *, is_forced: bool) -> None:
         wanted = self._wanted(landing, entries, is_forced=is_forced)
-        questions = ((self._question(entry), (parts, entry)) for parts, entry in wanted)
+        questions = ((self._question(entry), _known(entry), (parts, entry)) for parts, entry in wanted)
         for asked, page, (parts, entry) in iterate(self._reader.first_pages(questions)):
             self._file(landing, parts, entry, asked, page)
 
@@ -170,6 +170,13 @@ class _Fetch:
 
     def _question(self, entry: VolumeEntry) -> VolumeBlocksGet:
         return VolumeBlocksGet(self._volume_id, entry.path, self._version)
+
+
+def _known(entry: VolumeEntry) -> VolumeBlocks | None:
+    """Where the content of a file is, where its entry says that."""
+    if entry.size and not entry.block:
+        return None  # a hole, or more than one block
+    return VolumeBlocks(entry.size, (entry.block,) if entry.size else (), entry.offset)
 
 
 def _parts(entry: VolumeEntry) -> list[str]:

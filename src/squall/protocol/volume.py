@@ -53,6 +53,10 @@ class VolumeEntry:
     """Of a symbolic link."""
     entry_count: int = 0
     """Of a directory: how many entries are below."""
+    block: str = HOLE
+    """Of a file of one block, where that was asked for."""
+    offset: int = 0
+    """Where in that block it begins."""
 
 
 @record
@@ -184,6 +188,8 @@ class VolumeList:
     limit: int = 1_000_000
     after: str = ""
     """The last path of the page before."""
+    has_blocks: bool = False
+    """Also where files of one block are: nobody asks for each of 50,000 small ones then."""
 
     def following(self, listing: VolumeListing) -> VolumeList | None:
         """The question for the next page, of the same version."""

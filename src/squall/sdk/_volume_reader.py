@@ -48,23 +48,25 @@ class VolumeReader:
             await pieces.aclose()
 
     async def first_pages(
-        self, questions: Iterator[tuple[VolumeBlocksGet, T]]
+        self, questions: Iterator[tuple[VolumeBlocksGet, VolumeBlocks | None, T]]
     ) -> AsyncGenerator[tuple[VolumeBlocksGet, VolumeBlocks, T], None]:
-        """The answer to each of these, with what came with it; several are asked ahead.
+        """The answer to each of these, with what came with it; several are asked ahead, but those that are known.
 
         Raises:
             NotFoundError: there is no such file.
         """
-        under_way: deque[tuple[VolumeBlocksGet, Pending[Any], T]] = deque()
+        under_way: deque[tuple[VolumeBlocksGet, VolumeBlocks | Pending[Any], T]] = deque()
         while True:
             while len(under_way) < FILES_AHEAD and (one := next(questions, None)) is not None:
-                asked, companion = one
-                under_way.append((asked, self._client.ask("VolumeBlocksGet", asked), companion))
+                asked, known, companion = one
+                page = self._client.ask("VolumeBlocksGet", asked) if known is None else known
+                under_way.append((asked, page, companion))
             if not under_way:
                 return
-            asked, pending, companion = under_way.popleft()
-            params, _ = await pending
-            yield asked, self._client.codec.record(VolumeBlocks, params), companion
+            asked, page, companion = under_way.popleft()
+            if not isinstance(page, VolumeBlocks):
+                page = self._client.codec.record(VolumeBlocks, (await page)[0])
+            yield asked, page, companion
 
     async def read_from(
         self, asked: VolumeBlocksGet, page: VolumeBlocks, skipped: int = 0

@@ -388,6 +388,34 @@ async def test_a_directory_is_listed_flat_or_deep_and_page_by_page_of_one_versio
         assert [(one.path, one.kind, one.size) for one in of_a_file.entries] == [(paths[3], wire.FILE, 4)]
 
 
+async def test_a_list_says_where_files_of_one_block_are_when_it_is_asked() -> None:
+    async with staged() as stage:
+        client = stage.client
+        volume_id = await make_volume(client)
+        block = await put_blob(client, b"smallfiles")
+        second = await put_blob(client, b"2" * 10)
+        await commit(
+            client,
+            volume_id,
+            VolumeChange("empty"),
+            VolumeChange("files", size=5, blocks=(block,), offset=5),
+            VolumeChange("hole", size=7, blocks=(wire.HOLE,)),
+            VolumeChange("large", size=BLOCK_BYTES + 10, blocks=(block, second)),
+            VolumeChange("link", kind=wire.SYMLINK, target="files"),
+        )
+        asked = wire.VolumeList(volume_id, has_blocks=True)
+        found = (await client.ask("VolumeList", asked, wire.VolumeListing)).entries
+        assert [(one.path, one.block, one.offset) for one in found] == [
+            ("empty", "", 0),
+            ("files", block, 5),
+            ("hole", "", 0),
+            ("large", "", 0),
+            ("link", "", 0),
+        ]
+        unasked = await client.ask("VolumeList", wire.VolumeList(volume_id), wire.VolumeListing)
+        assert {one.block for one in unasked.entries} == {""}
+
+
 @pytest.mark.parametrize(
     ("method", "record", "reply"),
     [

@@ -178,8 +178,9 @@ def _entry_of(nodes: Nodes, change: VolumeChange) -> Entry:
     )
 
 
-def shown(path: str, entry: Entry) -> VolumeEntry:
+def shown(path: str, entry: Entry, *, has_blocks: bool = False) -> VolumeEntry:
     """As it travels."""
+    block, offset = (entry.blocks[0], entry.offset) if has_blocks and len(entry.blocks) == 1 else (HOLE, 0)
     return VolumeEntry(
         wire.to_wire(path),
         NAMES[entry.kind],
@@ -190,6 +191,8 @@ def shown(path: str, entry: Entry) -> VolumeEntry:
         entry.gid,
         wire.to_wire(entry.target),
         entry.below,
+        block,
+        offset,
     )
 
 

@@ -271,7 +271,8 @@ class Volumes:
             return list(islice(walk(nodes, top, path, is_deep=record.is_deep, after=after), limit))
 
         found = await self._look(page)
-        entries, is_cut = first_page(self._codec, (volume_changes.shown(*one) for one in found))
+        listed = (volume_changes.shown(*one, has_blocks=record.has_blocks) for one in found)
+        entries, is_cut = first_page(self._codec, listed)
         return wire.VolumeListing(entries, version.number, is_cut)
 
     async def blocks(self, caller: Caller, record: wire.VolumeBlocksGet) -> wire.VolumeBlocks:
