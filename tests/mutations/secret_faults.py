@@ -101,13 +101,47 @@ SECRET_FAULTS = (
         (
             Change(
                 f"{DISPATCH}asset/secrets.py",
-                "                    break\n            self._known.pop(asset.asset_id, None)\n",
+                "                    break\n            self._forget(asset.asset_id)\n",
                 "                    break\n",
             ),
         ),
         {
             f"{SECRETS}test_containers_that_run_keep_what_they_have_and_new_ones_get_what_is_new": (
                 '[{"TOKEN": "one"}, {"TOKEN": "two"}]'
+            ),
+        },
+    ),
+    Mutation(
+        "secret-lost-update-of-a-start",
+        "a secret that is changed while a container starts",
+        "what the start has read is what all later ones are given",
+        (
+            Change(
+                f"{DISPATCH}asset/secrets.py",
+                "            elif change_count == self._change_count:\n",
+                "            else:\n",
+            ),
+        ),
+        {
+            f"{SECRETS}test_what_is_changed_while_a_container_starts_is_what_the_next_one_is_given": (
+                '.secrets == {"TOKEN": "two"}'
+            ),
+        },
+    ),
+    Mutation(
+        "secret-key-gone",
+        "a key that is changed while a container starts",
+        "what was read before cannot be decrypted after",
+        (
+            Change(
+                f"{DISPATCH}asset/secrets.py",
+                "        if not seal.has_key_of(sealed):\n",
+                "        if not seal:\n",
+            ),
+        ),
+        {
+            f"{SECRETS}test_a_container_that_starts_while_the_key_is_changed_is_given_what_is_in_it": (
+                "status == SUCCEEDED"
             ),
         },
     ),

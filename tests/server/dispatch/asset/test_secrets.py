@@ -332,6 +332,59 @@ async def test_containers_that_run_keep_what_they_have_and_new_ones_get_what_is_
         assert [first.secrets, second.secrets] == [{"TOKEN": "one"}, {"TOKEN": "two"}]
 
 
+class Slow:
+    """A store whose next answer is held up on its way."""
+
+    def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.has_read, self.may_go_on = asyncio.Event(), asyncio.Event()
+        real = stage.store.secrets.get
+
+        async def get(secret_ids: frozenset[str]) -> Any:
+            found = await real(secret_ids)
+            monkeypatch.setattr(stage.store.secrets, "get", real)
+            self.has_read.set()
+            await self.may_go_on.wait()
+            return found
+
+        monkeypatch.setattr(stage.store.secrets, "get", get)
+
+
+async def test_what_is_changed_while_a_container_starts_is_what_the_next_one_is_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with staged() as stage:
+        made = await create(stage.client, creation())
+        spec = await function_with(stage, made.asset_id)
+        stage.plane.secrets._known.clear()
+        slow = Slow(stage, monkeypatch)
+        early = asyncio.ensure_future(started(stage, spec.function_id))
+        await slow.has_read.wait()
+
+        await update(stage.client, TOKEN="two")
+        slow.may_go_on.set()
+
+        assert (await early).secrets == {"TOKEN": "one"}
+        assert (await started(stage, spec.function_id)).secrets == {"TOKEN": "two"}
+
+
+async def test_a_container_that_starts_while_the_key_is_changed_is_given_what_is_in_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with staged() as stage:
+        made = await create(stage.client, creation())
+        spec = await function_with(stage, made.asset_id)
+        stage.plane.secrets._known.clear()
+        slow = Slow(stage, monkeypatch)
+        early = asyncio.ensure_future(started(stage, spec.function_id))
+        await slow.has_read.wait()
+
+        assert await rotate(stage.client) == SecretKeyRotated(1)
+        slow.may_go_on.set()
+
+        assert (await early).secrets == {"TOKEN": "one"}
+        assert (await started(stage, spec.function_id)).secrets == {"TOKEN": "one"}
+
+
 async def test_a_start_that_names_a_deleted_one_fails_in_words() -> None:
     async with staged() as stage:
         made = await create(stage.client, creation())

@@ -49,6 +49,10 @@ class Seal:
             whose.secret_id, whose.app_id, names, revision, self.key_id, nonce, ciphertext, mark, kept_at=now
         )
 
+    def has_key_of(self, sealed: SealedSecret) -> bool:
+        """Whether one of the keys may fit."""
+        return sealed.key_id in self._ciphers
+
     def open(self, sealed: SealedSecret) -> dict[str, str]:
         """The values.
 

@@ -1,7 +1,7 @@
 """Secrets: what is in them goes in here, and out to containers and builds only.
 
 Nothing clear is kept: what is read of the store stays encrypted until somebody is given it. Writes take turns, so that
-none is encrypted with a key that a rotation has just done away with.
+none is encrypted with a key that a rotation is about to do away with.
 """
 
 from __future__ import annotations
@@ -99,8 +99,11 @@ class Secrets:
         self.find_function: Callable[[str], Awaitable[FunctionSpec | None]] = _no_function
         """One of a living app."""
         self._known: dict[str, SealedSecret] = {}
+        self._change_count = 0
+        """Of what may be in memory."""
         self._seal: Seal | None = None
         self._writing = asyncio.Lock()
+        self._rotating = asyncio.Lock()
         self.going_on: asyncio.Future[None] | None = None
         """A rotation that was interrupted is gone on with."""
         self._used_at: dict[str, float] = {}
@@ -109,6 +112,8 @@ class Secrets:
         assets.on_deleted.append(self._forget)
 
     def _forget(self, secret_id: str) -> None:
+        """What is being read of it just now is not to be kept either."""
+        self._change_count += 1
         self._known.pop(secret_id, None)
 
     async def load(self) -> None:
@@ -142,7 +147,7 @@ class Secrets:
             found = await self._sealed(spec.secrets)
             values: dict[str, str] = {}
             for one in found:
-                values.update((await self._seal_now()).open(one))
+                values.update(await self._opened(one))
         except PlatformError as error:
             if error.code not in (NOT_FOUND, CONFLICT):
                 raise
@@ -184,7 +189,7 @@ class Secrets:
         await self._assets.used(caller, method, SECRET, secret_id)
         (found,) = await self._sealed((secret_id,))
         self._use((secret_id,))
-        return (await self._seal_now()).open(found)
+        return await self._opened(found)
 
     async def check(self, caller: Caller, method: str, specs: Iterable[FunctionSpec]) -> None:
         """Whether functions that are not there yet may name the secrets that they name.
@@ -217,21 +222,30 @@ class Secrets:
             raise PlatformError(FORBIDDEN, f"{method}: {message}")
 
     async def _sealed(self, secret_ids: Sequence[str]) -> list[SealedSecret]:
+        change_count = self._change_count
         missing = frozenset(one for one in secret_ids if one not in self._known)
         found = {one: self._known[one] for one in secret_ids if one not in missing}
         if missing:
             found |= {one.secret_id: one for one in await self._store.get(missing)}
         for sealed in list(found.values()):
             # What is in one that was deleted goes later than its name, and may be here still.
-            if sealed.app_id or await self._assets.is_there(sealed.secret_id):
-                self._keep(sealed)
-            else:
+            if not sealed.app_id and not await self._assets.is_there(sealed.secret_id):
                 del found[sealed.secret_id]
+            elif change_count == self._change_count:
+                self._keep(sealed)
         for secret_id in secret_ids:
             if secret_id not in found:
                 message = f"there is no secret {secret_id[:80]}; it was deleted, or never was; name another, and deploy"
                 raise PlatformError(NOT_FOUND, message)
         return [found[one] for one in secret_ids]
+
+    async def _opened(self, sealed: SealedSecret) -> dict[str, str]:
+        seal = await self._seal_now()
+        if not seal.has_key_of(sealed):
+            # Encrypted anew since it was read, and the key of then is gone.
+            self._forget(sealed.secret_id)
+            (sealed,) = await self._sealed((sealed.secret_id,))
+        return (await self._seal_now()).open(sealed)
 
     def _keep(self, sealed: SealedSecret) -> None:
         self._known.pop(sealed.secret_id, None)
@@ -336,7 +350,7 @@ class Secrets:
         if record.is_replacing and (asset.asset_id != record.asset_id or kept is not sealed):
             await self._replace(asset, record.values)
         else:
-            self._known.pop(asset.asset_id, None)
+            self._forget(asset.asset_id)
         return await self._info(asset)
 
     async def _replace(self, asset: StoredAsset, values: dict[str, str]) -> None:
@@ -350,7 +364,7 @@ class Secrets:
                 await self._store.put(sealed)
             elif not await self._store.replace(before[0].nonce, replace(sealed, last_used_at=before[0].last_used_at)):
                 continue
-            self._known.pop(asset.asset_id, None)
+            self._forget(asset.asset_id)
             return
 
     async def get(self, caller: Caller, record: SecretGet) -> SecretInfo:
@@ -400,23 +414,24 @@ class Secrets:
                 sealed = replace(sealed, last_used_at=before[0].last_used_at)
                 if await self._store.replace(before[0].nonce, sealed):
                     break
-            self._known.pop(asset.asset_id, None)
+            self._forget(asset.asset_id)
         return await self._info(asset)
 
     async def rotate(self, record: SecretKeyRotate) -> SecretKeyRotated:
         """See `SecretKeyRotate`. Whenever it is interrupted every secret can be read, and it can be gone on with."""
-        async with self._writing:
-            keys = await asyncio.to_thread(self._keys.begin_rotation)
-            seal = self._seal = await asyncio.to_thread(Seal, keys, self._keys.cipher)
+        async with self._rotating:
+            async with self._writing:
+                # Whatever is written from here on is encrypted with the new key.
+                keys = await asyncio.to_thread(self._keys.begin_rotation)
+                seal = self._seal = await asyncio.to_thread(Seal, keys, self._keys.cipher)
             count = unreadable_count = 0
             after = ""
             while some := await self._store.sealed_otherwise(seal.key_id, after, ROTATED_AT_ONCE):
                 after = some[-1].secret_id
-                for one in some:
-                    if await self._seal_again(seal, one):
-                        count += 1
-                    else:
-                        unreadable_count += 1
+                done = await asyncio.gather(*(self._seal_again(seal, one) for one in some))
+                count += sum(done)
+                unreadable_count += len(done) - sum(done)
+            self._change_count += 1
             self._known.clear()
             keys = await asyncio.to_thread(self._keys.end_rotation)
             self._seal = Seal(keys, self._keys.cipher)
@@ -430,7 +445,7 @@ class Secrets:
             return False
         whose = Whose(one.secret_id, one.app_id)
         sealed = seal.close(whose, values, revision=one.revision, now=one.kept_at)
-        # One that is not there any more was deleted: nobody else writes meanwhile.
+        # One that is another one by now was changed, with the new key, or deleted.
         await self._store.replace(one.nonce, replace(sealed, last_used_at=one.last_used_at))
         return True
 
