@@ -206,6 +206,26 @@ async def test_eviction_spares_what_somebody_was_told_of(blobs: ObjectBlobStore,
     assert await blobs.evict(0, frozenset()) == 1_200
 
 
+async def test_what_is_doubted_is_looked_at_and_forgotten_when_it_is_damaged(blobs: ObjectBlobStore) -> None:
+    whole, damaged = await put(blobs, b"whole" * 2_000_000), await put(blobs, b"damaged")
+    await _damage(blobs, damaged, b"damageD")
+    for sha256 in (whole, damaged, "0" * 64):
+        await blobs.check(sha256)
+    assert await blobs.missing((whole, damaged)) == (damaged,)
+    assert await put(blobs, b"damaged") == damaged
+    assert (await blobs.get_chunk(damaged))[1] == b"damaged"
+
+
+async def _damage(blobs: ObjectBlobStore, sha256: str, data: bytes) -> None:
+    """Put other bytes in the place of a blob's."""
+    path = blobs.path(sha256)
+    if path is None:
+        obstore.put(blobs._store, f"{sha256[:2]}/{sha256}", data)
+        return
+    Path(path).chmod(0o644)
+    Path(path).write_bytes(data)
+
+
 async def test_sweep_deletes_uploads_nobody_goes_on_with(blobs: ObjectBlobStore, clock: Clock) -> None:
     sha256 = sha256_of(b"0123456789")
     await blobs.put_chunk(sha256, 10, 0, b"0123")

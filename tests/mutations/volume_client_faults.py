@@ -31,6 +31,19 @@ VOLUME_CLIENT_FAULTS = (
         {f"{SDK}test_a_damaged_block_is_named_and_never_handed_out": "pytest.raises(DataLossError, match=sha256)"},
     ),
     Mutation(
+        "volume-block-stays-damaged",
+        "bad block on disk",
+        "a damaged block is there: the same file put again is not sent",
+        (
+            Change(
+                READER,
+                'await self._client.request("BlobStat", BlobStat((block,), is_doubted=True), BlobMissing)',
+                'await self._client.request("BlobStat", BlobStat((block,)), BlobMissing)',
+            ),
+        ),
+        {f"{SDK}test_a_damaged_block_is_named_and_never_handed_out": "not in the store"},
+    ),
+    Mutation(
         "volume-file-half-old",
         "file written while it is put",
         "a small file is put as it was read, whatever became of it meanwhile",

@@ -93,6 +93,9 @@ class MemoryBlobs:
     def path(self, sha256: str) -> str | None:
         return None
 
+    async def check(self, sha256: str) -> None:
+        return None
+
     async def delete(self, sha256: str) -> None:
         self.blobs.pop(sha256, None)
 

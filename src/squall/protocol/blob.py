@@ -21,6 +21,8 @@ class BlobStat:
     """Ask which of these blobs the store lacks."""
 
     sha256s: tuple[str, ...]
+    is_doubted: bool = False
+    """They came damaged: the store looks at their bytes, and forgets those that are not what their name says."""
 
 
 @record

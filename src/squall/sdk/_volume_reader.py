@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from squall.exception import DataLossError, NotFoundError
-from squall.protocol.blob import CHUNK_BYTES, BlobChunk, BlobGet
+from squall.protocol.blob import CHUNK_BYTES, BlobChunk, BlobGet, BlobMissing, BlobStat
 from squall.protocol.hashing import sha256_hex
 from squall.protocol.volume import BLOCK_BYTES, HOLE, VolumeBlocks, VolumeBlocksGet, from_wire
 from squall.sdk import _blob
@@ -113,7 +113,7 @@ class VolumeReader:
                 pieces.append(await self._chunk(path, block, under_way.popleft(), size))
             data = b"".join(pieces)
             if len(data) != size or sha256_hex(data) != block:
-                raise _damaged(path, block, "what is stored as it is something else")
+                raise await self._doubted(path, block)
             yield data, size
 
     async def _part(self, path: str, block: str, page: VolumeBlocks) -> bytes:
@@ -125,7 +125,7 @@ class VolumeReader:
             except NotFoundError:
                 raise _damaged(path, block, GONE) from None
             except DataLossError:
-                raise _damaged(path, block, "what is stored as it is something else") from None
+                raise await self._doubted(path, block) from None
             if page.offset or len(data) > page.size:
                 self._shared = block, data
         part = data[page.offset : page.offset + page.size]
@@ -133,17 +133,22 @@ class VolumeReader:
             raise _damaged(path, block, "it is shorter than the file says")
         return part
 
+    async def _doubted(self, path: str, block: str) -> DataLossError:
+        """Tell the store, which forgets it if it is damaged there: what it lacks can be put again."""
+        await self._client.request("BlobStat", BlobStat((block,), is_doubted=True), BlobMissing)
+        return _damaged(path, block, "what is stored as it is something else; put the file again to mend it")
+
     async def _chunk(self, path: str, block: str, under_way: Pending[Any], size: int) -> bytes:
         try:
             params, body = await under_way
         except NotFoundError:
             raise _damaged(path, block, GONE) from None
         if self._client.codec.record(BlobChunk, params).size_bytes != size:
-            raise _damaged(path, block, "it has another size than the file says")
+            raise await self._doubted(path, block)
         return bytes(body)
 
 
-GONE = "it is not in the store; the version that had it may have been forgotten meanwhile"
+GONE = "it is not in the store: it was damaged there, or the version that had it was forgotten meanwhile"
 
 
 def _sizes(total: int, first: int) -> Iterator[int]:

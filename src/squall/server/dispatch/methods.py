@@ -80,6 +80,8 @@ if TYPE_CHECKING:
 
 FUNCTIONS_READ = 25
 """How many of a page are read at once."""
+DOUBTED_MAX = 4
+"""Blobs that are looked at for one request."""
 CHUNKS_MAX = 16 * 2**20
 
 Answer = tuple[Any, bytes]
@@ -349,6 +351,9 @@ class Methods:
 
     async def _blob_stat(self, caller: Caller, record: BlobStat, body: bytes) -> tuple[BlobMissing, bytes]:
         self._plane.blob_budgets.touch(record.sha256s)
+        if record.is_doubted:
+            for sha256 in record.sha256s[:DOUBTED_MAX]:
+                await self._plane.blobs.check(sha256)
         return BlobMissing(await self._plane.blobs.missing(record.sha256s)), b""
 
     async def _blob_put(self, caller: Caller, record: BlobPut, body: bytes) -> tuple[Empty, bytes]:

@@ -37,6 +37,9 @@ class BlobStore(Protocol):
     def path(self, sha256: str) -> str | None:
         """The blob as a file of this machine, to be linked or read but never written; None when it is none here."""
 
+    async def check(self, sha256: str) -> None:
+        """Look at the bytes of a blob, and forget it if they are not what its name says: it can be put again then."""
+
     async def delete(self, sha256: str) -> None:
         """Forget a blob, half-made ones too; an unknown one is no error."""
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 R = TypeVar("R")
+
+_log = logging.getLogger("squall.server.store.blob")
 
 THREADS = 4
 EVICT_AGE_MIN_S = 24 * 3600.0
@@ -109,17 +112,7 @@ class ObjectBlobStore:
         key = _key(_checked(sha256))
         if offset < 0 or length < 0:
             raise PlatformError(INVALID, f"cannot get blob {sha256}: {length} bytes at {offset} are no chunk")
-
-        def get() -> tuple[int, bytes]:
-            if self._content_dir is not None:
-                return _read(self._content_dir / key, offset, min(length, CHUNK_BYTES_MAX))
-            size: int = obstore.head(self._store, key)["size"]
-            end = min(size, offset + min(length, CHUNK_BYTES_MAX))
-            if offset >= end:
-                return size, b""
-            return size, bytes(obstore.get_range(self._store, key, start=offset, end=end))
-
-        return await self._run(get)
+        return await self._run(lambda: self._get(key, offset, min(length, CHUNK_BYTES_MAX)))
 
     def path(self, sha256: str) -> str | None:
         """See `BlobStore`."""
@@ -127,6 +120,12 @@ class ObjectBlobStore:
             return None
         path = self._content_dir / _key(_checked(sha256))
         return str(path) if path.is_file() else None
+
+    async def check(self, sha256: str) -> None:
+        """See `BlobStore`."""
+        if await self._run(lambda: self._is_damaged(_checked(sha256))):
+            _log.error("blob %s is damaged in the store; it is forgotten, and whole again when it is put again", sha256)
+            await self.delete(sha256)
 
     async def delete(self, sha256: str) -> None:
         """See `BlobStore`."""
@@ -175,6 +174,27 @@ class ObjectBlobStore:
             with self._evicting:
                 self._told.pop(name, None)
         return made_at is not None
+
+    def _is_damaged(self, sha256: str) -> bool:
+        digest, at = hashlib.sha256(), 0
+        try:
+            while True:
+                size, data = self._get(_key(sha256), at, CHUNK_BYTES)
+                digest.update(data)
+                at += len(data)
+                if not data or at >= size:
+                    return digest.hexdigest() != sha256
+        except (NotFoundError, FileNotFoundError):
+            return False
+
+    def _get(self, key: str, offset: int, length: int) -> tuple[int, bytes]:
+        if self._content_dir is not None:
+            return _read(self._content_dir / key, offset, length)
+        size: int = obstore.head(self._store, key)["size"]
+        end = min(size, offset + length)
+        if offset >= end:
+            return size, b""
+        return size, bytes(obstore.get_range(self._store, key, start=offset, end=end))
 
     def _made_at(self, sha256: str) -> float | None:
         try:
