@@ -18,6 +18,7 @@ from squall.runtime.spec import (
     IdRange,
     Limits,
     NetworkSlot,
+    Volume,
 )
 
 SPEC = ContainerSpec(
@@ -29,6 +30,7 @@ SPEC = ContainerSpec(
     env={"A": "ü"},
     user=(1, 2),
     binds=[Bind("/x", "/y", is_read_only=False, is_idmapped=True)],
+    volumes=[Volume("0", "/data", "/t.erofs", "/contents", "/written", "models")],
     limits=Limits(memory_bytes=1, pids_max=None),
     network=NetworkSlot("n", "/n", "10.0.0.2", "10.0.0.1", "nameserver 1.1.1.1", {"P": "q"}),
     labels={"l": "m"},

@@ -15,7 +15,7 @@ from typing import Protocol, TypeVar
 
 from squall.runtime.contract import ExecStarted, Runtime, Started, TemplateReport
 from squall.runtime.errors import RuntimeFailure
-from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange, Volume
 
 PATIENCE_S = 30.0
 """How long spawners may die until what they were asked fails: what is asked may be what kills them."""
@@ -143,6 +143,10 @@ class LastingRuntime:
     async def thaw(self, container_id: str) -> None:
         """See `contract.Runtime`."""
         await (await self._current()).thaw(container_id)
+
+    async def swap_volume(self, container_id: str, volume: Volume) -> None:
+        """See `contract.Runtime`."""
+        await (await self._current()).swap_volume(container_id, volume)
 
     async def remove(self, container_id: str) -> None:
         """See `contract.Runtime`."""

@@ -116,12 +116,16 @@ def _lay_out(one: Place) -> None:
 
 
 def _lay_out_chunks(one: Place) -> None:
+    if not one.node.data:
+        # Nothing but a hole: one chunk is as large as any file, and its size need not be listed chunk by chunk.
+        one.layout, one.chunk_bits = layout.CHUNKED, BLOCK_BITS + layout.CHUNK_BITS_MAX
+        return
     bits = BLOCK_BITS
     while one.size >> bits > _CHUNKS_OF_A_FILE_MAX and bits < BLOCK_BITS + layout.CHUNK_BITS_MAX:
         bits += 1
     one.layout, one.chunk_bits = layout.CHUNKED, bits
     last = -1
-    for begin, end in one.node.data or ():
+    for begin, end in one.node.data:
         first = max(begin >> bits, last + 1)
         last = (end - 1) >> bits
         one.chunks.extend(range(first, last + 1))

@@ -16,7 +16,7 @@ import squall
 from squall.runtime import codec
 from squall.runtime.contract import ExecStarted, Started, TemplateReport
 from squall.runtime.errors import DescriptorsLost, RuntimeFailure, SpawnerGone
-from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange, Volume
 from squall.runtime.sweep import socket_path
 from squall.runtime.wire import (
     DESCRIPTORS_MAX,
@@ -208,6 +208,10 @@ class SpawnerRuntime:
     async def thaw(self, container_id: str) -> None:
         """See `contract.Runtime`."""
         await self._request("thaw", container_id=container_id)
+
+    async def swap_volume(self, container_id: str, volume: Volume) -> None:
+        """See `contract.Runtime`."""
+        await self._request("swap_volume", container_id=container_id, volume=codec.to_json(volume))
 
     async def remove(self, container_id: str) -> None:
         """See `contract.Runtime`."""

@@ -21,12 +21,15 @@ from squall.runtime.spec import (
     IdRange,
     Limits,
     NetworkSlot,
+    Volume,
 )
 
 Json = dict[str, Any]
 
 
-def to_json(record: ContainerSpec | ExecSpec | ExitStatus | ContainerUsage | IdRange | TemplateReport) -> Json:
+def to_json(
+    record: ContainerSpec | ExecSpec | ExitStatus | ContainerUsage | IdRange | TemplateReport | Volume,
+) -> Json:
     """Any record of `spec` or `contract` as JSON values."""
     return asdict(record)
 
@@ -41,11 +44,17 @@ def container_spec(values: Mapping[str, Any]) -> ContainerSpec:
     fields = _fields(ContainerSpec, values)
     fields["id_range"] = id_range(values["id_range"])
     fields["binds"] = [Bind(**_fields(Bind, bind)) for bind in values.get("binds", ())]
+    fields["volumes"] = [volume(one) for one in values.get("volumes", ())]
     fields["limits"] = Limits(**_fields(Limits, values.get("limits", {})))
     fields["network"] = NetworkSlot(**_fields(NetworkSlot, network)) if network else None
     uid, gid = values.get("user", (0, 0))
     fields["user"] = (uid, gid)
     return ContainerSpec(**fields)
+
+
+def volume(values: Mapping[str, Any]) -> Volume:
+    """Undo `to_json`."""
+    return Volume(**_fields(Volume, values))
 
 
 def id_range(values: Mapping[str, Any]) -> IdRange:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange, Volume
 
 NAMESPACES_MAX = 32
 """Network namespaces that are made at once at most."""
@@ -159,6 +159,15 @@ class Runtime(Protocol):
 
     async def thaw(self, container_id: str) -> None:
         """Undo `freeze`."""
+
+    async def swap_volume(self, container_id: str, volume: Volume) -> None:
+        """Let another version take the place of the one of this name. To be called while it is frozen: nobody then
+        sees the moment in between.
+
+        Raises:
+            VolumeBusy: a process has a file of it open or mapped, or is in it; nothing has changed then.
+            ContainerMissing: unknown.
+        """
 
     async def remove(self, container_id: str) -> None:
         """Kill what is left; remove mounts, cgroups, records. `state_dir` stays, no mount below it. Idempotent."""

@@ -10,6 +10,7 @@ RuntimeFailure            operation, object, cause, what to do
 ├── SpawnerGone           it has died, or is not there yet
 ├── TemplateUnfit         a container cannot be forked; it can be started plainly
 │   └── JoinFailure       no fork of it is in the cell made for one; one may be elsewhere
+├── VolumeBusy            processes have files of a volume open, or are in it
 └── FeatureMissing        the kernel or the machine lacks something; names it and its fix
 """
 
@@ -45,6 +46,10 @@ class ProgramMissing(RuntimeFailure):
 
 class ProgramRefused(RuntimeFailure):
     """There is such a file in the container, and it cannot be executed."""
+
+
+class VolumeBusy(RuntimeFailure):
+    """A process has a file of the volume open or mapped, or is in it: another version cannot take its place now."""
 
 
 class SlotUnfit(RuntimeFailure):

@@ -22,6 +22,7 @@ from typing import Any
 
 from squall.runtime import operations as op
 from squall.runtime import syscalls as sc
+from squall.runtime import volumes
 from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure, TemplateUnfit, describe_errno
 from squall.runtime.gvisor.execute import check_program, execute_runsc, furnish_sandbox
 from squall.runtime.programs import SEARCH_PATH, find_program
@@ -201,6 +202,50 @@ def _take_place(operation: op.TakePlace, context: Context) -> None:
         attributes |= sc.MOUNT_ATTR_RDONLY
     sc.set_mount_attributes(tree, operation.point, attributes)
     context.trees[operation.name] = tree
+
+
+def _take_volume(operation: op.TakeVolume, context: Context) -> None:
+    volume = operation.volume
+    context.trees[_version_of(operation.name)] = volumes.make_version(
+        volume, context.id_range, context.user_namespace_fd
+    )
+    with _among_images(context):
+        tree = volumes.take_place(operation.point)
+    sc.set_propagation(tree, volume.target, sc.MS_SLAVE)
+    context.trees[operation.name] = tree
+
+
+def _attach_volume(operation: op.AttachVolume, context: Context) -> None:
+    with _rooted(operation.root):
+        _attach_tree(op.AttachTree(operation.name, operation.volume.target), context)
+    version = context.trees.pop(_version_of(operation.name))
+    with _among_images(context):
+        volumes.attach_version(operation.point, version, operation.volume, context.id_range)
+    # While we have it, it counts as used.
+    os.close(version)
+
+
+@contextmanager
+def _rooted(root: str) -> Iterator[None]:
+    """As the container sees its files; afterwards as before."""
+    if root == "/":
+        yield
+        return
+    top = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.chroot(root)
+        os.chdir("/")
+        try:
+            yield
+        finally:
+            os.fchdir(top)
+            os.chroot(".")
+    finally:
+        os.close(top)
+
+
+def _version_of(name: str) -> str:
+    return f"{name}-version"
 
 
 def _fill_upper(operation: op.FillUpper, context: Context) -> None:
@@ -443,6 +488,8 @@ PERFORM: Mapping[type, Callable[[Any, Context], None]] = {
     op.TakeLayer: _take_layer,
     op.TakeImages: _take_images,
     op.TakePlace: _take_place,
+    op.TakeVolume: _take_volume,
+    op.AttachVolume: _attach_volume,
     op.FillUpper: _fill_upper,
     op.MountRoot: _mount_root,
     op.PivotRoot: _pivot_root,

@@ -16,7 +16,7 @@ from typing import Any
 
 from squall.runtime.contract import ExecStarted, Started, TemplateReport
 from squall.runtime.errors import ContainerExists, ContainerMissing, ProgramMissing, RuntimeFailure, TemplateUnfit
-from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange
+from squall.runtime.spec import ContainerSpec, ContainerStatus, ContainerUsage, ExecSpec, ExitStatus, IdRange, Volume
 
 WRITE_PAUSE_S = 0.002
 FIRST_PID = 1_000
@@ -136,6 +136,10 @@ class FakeMachine:
         """The same of signals."""
         self.remove_failures: list[RuntimeFailure] = []
         """The same of removals."""
+        self.swap_failures: list[RuntimeFailure] = []
+        """The same of volumes."""
+        self.swaps: list[tuple[str, Volume]] = []
+        """Which versions took the place of others, and of what container."""
         self.prepare_failures: list[RuntimeFailure] = []
         self.begin_failures: list[Exception] = []
         """The same of cells, and of those that are to begin: nothing is left of what fails."""
@@ -429,6 +433,13 @@ class FakeRuntime:
     async def thaw(self, container_id: str) -> None:
         """See `contract.Runtime`."""
         self._running(container_id).first.process.runnable.set()
+
+    async def swap_volume(self, container_id: str, volume: Volume) -> None:
+        """See `contract.Runtime`."""
+        self._running(container_id)
+        if self._machine.swap_failures:
+            raise self._machine.swap_failures.pop(0)
+        self._machine.swaps.append((container_id, volume))
 
     async def remove(self, container_id: str) -> None:
         """See `contract.Runtime`."""

@@ -11,15 +11,17 @@ from squall.runtime.id_ranges import UserNamespaces
 from squall.runtime.layer_mounts import LayerMounts
 from squall.runtime.records import Record, Records, check_name
 from squall.runtime.spec import ContainerSpec, Limits
+from squall.runtime.volumes import VolumeUsers
 
 
 class Ground:
     """Takes and leaves it for one container after the other."""
 
-    def __init__(self, instance: str, records: Records, layer_mounts: LayerMounts) -> None:
+    def __init__(self, instance: str, records: Records, layer_mounts: LayerMounts, volume_users: VolumeUsers) -> None:
         self._instance = instance
         self._records = records
         self._layer_mounts = layer_mounts
+        self._volume_users = volume_users
         self.user_namespaces = UserNamespaces()
 
     def take(self, spec: ContainerSpec, tree: CgroupTree, limits: Limits) -> tuple[Cgroup, dict[str, str]]:
@@ -33,6 +35,8 @@ class Ground:
         try:
             self.user_namespaces.get(spec.id_range)
             self.user_namespaces.hold(spec.container_id, spec.id_range)
+            if spec.volumes:
+                self._volume_users.took(spec.container_id)
             image_points = self._layer_mounts.take(spec.container_id, spec.layers)
             cgroup = tree.create(f"squall/{self._instance}/{spec.container_id}", limits, DEVICES)
         except BaseException:
@@ -47,6 +51,7 @@ class Ground:
 
     def forget(self, container_id: str) -> None:
         """Let go of all but the cgroup."""
+        self._volume_users.release(container_id)
         self._layer_mounts.release(container_id)
         self.user_namespaces.let_go(container_id)
         self._records.forget(container_id)
@@ -59,6 +64,9 @@ def _check_spec(spec: ContainerSpec) -> None:
     if not spec.layers:
         raise RuntimeFailure(f"cannot start container {spec.container_id}: it has no layers")
     paths = [*spec.layers, spec.state_dir, spec.cwd]
+    for volume in spec.volumes:
+        check_name("the name of a volume", volume.name)
+        paths += [path for path in (volume.target, volume.image, volume.contents, volume.writable) if path]
     paths += [path for bind in spec.binds for path in (bind.source, bind.target)]
     for path in paths:
         if not path.startswith("/"):

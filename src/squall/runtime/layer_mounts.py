@@ -208,6 +208,15 @@ def _detach(points: Sequence[str]) -> None:
         os.rmdir(point)
 
 
+def in_namespace(images_fd: int, action: Callable[[], None]) -> None:
+    """Do something in the namespace of images, in a process of its own; wait for it.
+
+    Raises:
+        RuntimeFailure: it has failed.
+    """
+    _in_namespace(images_fd, action)
+
+
 def _in_namespace(images_fd: int, action: Callable[[], None]) -> None:
     def visit() -> None:
         sc.setns(images_fd, sc.CLONE_NEWNS, "the namespace of images")
@@ -251,6 +260,16 @@ def _in_child(action: Callable[[], None], flags: int, while_there: Callable[[int
         os.waitpid(pid, 0)
         os.close(pidfd)
     raise RuntimeFailure(said.decode(errors="replace") or "cannot mount images: the process that does it was killed")
+
+
+def make_image_mount(image: str) -> int:
+    """A mount of an image that is attached nowhere, in whichever way this kernel knows.
+
+    Raises:
+        RuntimeFailure: it is no image.
+        FeatureMissing: this kernel mounts none.
+    """
+    return LayerMounts(-1)._mount(image)
 
 
 def _make_mount(image: str, way: str) -> int:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from squall.runtime.spec import IdRange
+from squall.runtime.spec import IdRange, Volume
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,28 @@ class TakePlace:
     point: str
     name: str
     is_read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TakeVolume:
+    """Take the place of a volume, in which mounts appear and go at the spawner's wish, and mount its version, which is
+    attached nowhere yet."""
+
+    volume: Volume
+    point: str
+    """In the namespace of images."""
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttachVolume:
+    """Attach the place of a volume inside, and its version in that place."""
+
+    volume: Volume
+    point: str
+    name: str
+    root: str = "/"
+    """The container's root directory: its links lead nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,9 +342,10 @@ class ExecuteRunsc:
 
 RootOperation = (
     DetachMounts | SetFileLimit | JoinNetwork | OpenNetwork | RaiseLoopback | WriteNetworkSetting | MountScratch
-    | WriteScratchFile | TakeTree | TakeLayer | TakeImages | TakePlace | FillUpper | MountRoot | PivotRoot
-    | MakeDirectory | MountKind | MakeDevice | MakeLink | AttachTree | ProtectPath | MaskPath | SetHostname
-    | OpenCgroup | EnterCgroup | OwnMounts | EnterUserNamespace | FurnishSandbox | CheckProgram | ExecuteRunsc
+    | WriteScratchFile | TakeTree | TakeLayer | TakeImages | TakePlace | TakeVolume | AttachVolume | FillUpper
+    | MountRoot | PivotRoot | MakeDirectory | MountKind | MakeDevice | MakeLink | AttachTree | ProtectPath | MaskPath
+    | SetHostname | OpenCgroup | EnterCgroup | OwnMounts | EnterUserNamespace | FurnishSandbox | CheckProgram
+    | ExecuteRunsc
 )  # fmt: skip
 ConfinedOperation = (
     BecomeUser | OpenStandardInput | OpenTerminal | DropCapabilities | ForbidPrivileges | FilterCalls | KeepControl

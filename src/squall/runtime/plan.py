@@ -16,8 +16,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from squall.runtime import operations as op
-from squall.runtime.spec import SAVED_FILES, Bind, ContainerSpec, ExecSpec
+from squall.runtime.spec import SAVED_FILES, ContainerSpec, ExecSpec
 from squall.runtime.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
+from squall.runtime.volumes import point_of
 
 NOFILE_MAX = 1_048_576
 CONTROL_FD = 3
@@ -211,6 +212,8 @@ def _rootfs(
         yield op.WriteScratchFile(f"{scratch}/{name}", text, name)
     for index, bind in enumerate(spec.binds):
         yield op.TakeTree(bind.source, f"bind-{index}", bind.is_read_only, bind.is_idmapped)
+    for index, volume in enumerate(spec.volumes):
+        yield op.TakeVolume(volume, point_of(spec.container_id, volume.name), f"volume-{index}")
     names = [f"layer-{index}" for index in range(len(spec.layers))]
     points = {
         name: image_points[layer] for name, layer in zip(names, spec.layers, strict=True) if layer in image_points
@@ -269,14 +272,27 @@ def _system(spec: ContainerSpec, network: Iterable[op.RootOperation] = ()) -> It
         yield op.ProtectPath(path)
     for path in MASKED:
         yield op.MaskPath(path)
-    yield from _binds(spec.binds)
+    yield from _placed(spec)
     yield op.SetHostname(spec.hostname)
 
 
-def _binds(binds: Sequence[Bind]) -> Iterator[op.RootOperation]:
-    # Shorter targets first: a bind at /data must not cover one at /data/cache that came before it.
-    for index, bind in sorted(enumerate(binds), key=lambda pair: pair[1].target.count("/")):
-        yield op.AttachTree(f"bind-{index}", bind.target)
+def plan_volumes(spec: ContainerSpec, root: str = "/") -> Sequence[op.AttachVolume]:
+    """What attaches the volumes, in the root file system that is there."""
+    volumes = sorted(enumerate(spec.volumes), key=lambda pair: pair[1].target.count("/"))
+    return [
+        op.AttachVolume(volume, point_of(spec.container_id, volume.name), f"volume-{index}", root)
+        for index, volume in volumes
+    ]
+
+
+def _placed(spec: ContainerSpec) -> Iterator[op.RootOperation]:
+    placed: list[tuple[str, op.RootOperation]] = [
+        (bind.target, op.AttachTree(f"bind-{index}", bind.target)) for index, bind in enumerate(spec.binds)
+    ]
+    placed += [(one.volume.target, one) for one in plan_volumes(spec)]
+    # Shorter targets first: what is at /data must not cover what came to /data/cache before it.
+    for _, operation in sorted(placed, key=lambda pair: pair[0].count("/")):
+        yield operation
 
 
 def _confine(user: tuple[int, int]) -> list[op.Operation]:

@@ -60,8 +60,10 @@ from squall.runtime.spec import (
     ExecSpec,
     ExitStatus,
     IdRange,
+    Volume,
 )
 from squall.runtime.templates import Templates
+from squall.runtime.volumes import VolumeUsers, end_swapped, swap
 from squall.runtime.wire import failure_from_json
 
 UP_PAUSE_S = 0.005
@@ -86,7 +88,7 @@ class Registry:
         self._kit = kit
         self._poller = poller
         self._on_exit = on_exit
-        self._ground = Ground(instance, records, layer_mounts)
+        self._ground = Ground(instance, records, layer_mounts, VolumeUsers(kit.images_fd, set()))
         self._entries: dict[str, Entry] = {}
         self._clone_tree = without_unified(tree)
         gvisor = GvisorExecutor(kit, poller)
@@ -396,6 +398,19 @@ class Registry:
     def thaw(self, container_id: str) -> None:
         """Let them run again."""
         self._running(container_id).cgroup.thaw()
+
+    def swap_volume(self, container_id: str, volume: Volume, answer: Outcome) -> None:
+        """Let another version of a volume take the place of the one there; the answer comes when it has."""
+        entry = self._there(container_id)
+        id_range = entry.spec.id_range
+        user_namespace_fd = self._ground.user_namespaces.get(id_range)
+        images_fd = self._kit.images_fd
+
+        def swapped(outcome: Reply | RuntimeFailure) -> None:
+            answer(outcome)
+            run_aside(self._poller, lambda: end_swapped(images_fd, container_id, volume.name), lambda _: None)
+
+        run_aside(self._poller, lambda: swap(images_fd, container_id, volume, id_range, user_namespace_fd), swapped)
 
     # ---- exec
 

@@ -37,6 +37,7 @@ from squall.runtime.registry import Registry
 from squall.runtime.seccomp import build_filter, build_template_filter
 from squall.runtime.spec import ContainerUsage, ExitStatus
 from squall.runtime.sweep import lock, records_path, remove_parents, socket_path, sweep_locked
+from squall.runtime.volumes import make_ground
 from squall.runtime.wire import EXIT_DIED, EXIT_HELD, PROTOCOL_VERSION, failure_to_json
 
 IDLE_CHECK_S = 1.0
@@ -167,6 +168,8 @@ class Spawner:
         elif method == "thaw":
             registry.thaw(container_id)
             answer(Reply())
+        elif method == "swap_volume":
+            registry.swap_volume(container_id, codec.volume(message["volume"]), answer)
         elif method == "remove":
             registry.remove(container_id, answer)
         elif method == "drop_removed_layers":
@@ -260,6 +263,7 @@ def prepare_kit(state_dir: str) -> LaunchKit:
     with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
         last_capability = min(int(file.read()), 63)
     images_fd = make_image_namespace(f"{state_dir}/images")
+    make_ground(images_fd)
     return LaunchKit(
         images_fd, _init_descriptor(), _pause_descriptor(), build_filter(), build_template_filter(), last_capability
     )

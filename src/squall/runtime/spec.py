@@ -44,6 +44,26 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True)
+class Volume:
+    """A version of a tree of files, made visible inside, with a place of the container's own for what is written.
+
+    Another version can take its place later (`Runtime.swap_volume`), with another such place.
+    """
+
+    name: str
+    """Of all volumes of the container, this one."""
+    target: str
+    image: str
+    """An EROFS image of the tree without content: each file says by overlayfs' marks where in `contents` that is."""
+    contents: str
+    """A directory of contents. One that is missing when its file is opened is told as a file that is missing."""
+    writable: str
+    """A directory, made if missing and else empty, for what is written; empty: the volume is read-only."""
+    sub_path: str = ""
+    """What is visible is this directory of the tree, made if missing and writable."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Hard limits. None means no limit of that kind."""
 
@@ -88,6 +108,7 @@ class ContainerSpec:
     user: tuple[int, int] = (0, 0)
     """uid and gid inside."""
     binds: Sequence[Bind] = ()
+    volumes: Sequence[Volume] = ()
     limits: Limits = Limits()
     network: NetworkSlot | None = None
     """None: a namespace with nothing but its own loopback."""

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from squall.runtime.errors import FeatureMissing, RuntimeFailure, describe_errno
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
-MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = 32, 4096, 16384, 1 << 18, 1 << 19, 1 << 20
 MNT_DETACH = 2
 
 CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x2000000, 0x4000000, 0x8000000
@@ -40,7 +40,7 @@ _AT_RECURSIVE = 0x8000
 _OPEN_TREE_CLONE = 1
 _OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH = 4
-_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 0, 1, 6
+_FSCONFIG_SET_FLAG, _FSCONFIG_SET_STRING, _FSCONFIG_SET_FD, _FSCONFIG_CMD_CREATE = 0, 1, 5, 6
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _CLOSE_RANGE_CLOEXEC = 4
 _SECCOMP_SET_MODE_FILTER = 1
@@ -136,6 +136,43 @@ def make_mount(
         return _check(_libc.syscall(_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), "mount", subject)
     finally:
         os.close(context)
+
+
+def make_overlay(subject: str, lower_fd: int, contents: str, writable: str, attributes: int) -> int:
+    """An overlay of a detached mount whose files have their content elsewhere; attached nowhere; its descriptor.
+
+    Args:
+        contents: the directory that the marks of the files name places in.
+        writable: a directory with `upper` and `work`; empty for a mount that is only read.
+
+    Raises:
+        FeatureMissing: the kernel knows no such overlays.
+    """
+    context = _check(_libc.syscall(_FSOPEN, b"overlay", _FSOPEN_CLOEXEC), "mount", subject)
+    # volatile: without it the end of a mount waits for the disk. What is to last is in a commit.
+    written = {"upperdir": f"{writable}/upper", "workdir": f"{writable}/work"} if writable else {}
+    strings = {"datadir+": contents, **written, "metacopy": "on", "redirect_dir": "on", "index": "off"}
+    try:
+        for command, key, value, descriptor in (
+            (_FSCONFIG_SET_FD, b"lowerdir+", None, lower_fd),
+            *((_FSCONFIG_SET_STRING, name.encode(), value.encode(), 0) for name, value in strings.items()),
+            *(((_FSCONFIG_SET_FLAG, b"volatile", None, 0),) if writable else ()),
+            (_FSCONFIG_CMD_CREATE, None, None, 0),
+        ):
+            result = _libc.syscall(_FSCONFIG, context, command, key, value, descriptor)
+            if result < 0 and command != _FSCONFIG_CMD_CREATE and ctypes.get_errno() == errno.EINVAL:
+                raise FeatureMissing(f"cannot mount {subject}: volumes in containers need Linux 6.13 or newer")
+            _check(result, "mount", subject)
+        return _check(_libc.syscall(_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), "mount", subject)
+    finally:
+        os.close(context)
+
+
+def set_propagation(tree_fd: int, subject: str, propagation: int) -> None:
+    """mount_setattr(2): where mounts and unmounts below a detached mount come from, and go to."""
+    record = struct.pack("QQQQ", 0, 0, propagation, 0)
+    result = _libc.syscall(_MOUNT_SETATTR, tree_fd, b"", _AT_EMPTY_PATH | _AT_RECURSIVE, record, len(record))
+    _check(result, "set the propagation of", subject)
 
 
 def unmount(target: str, flags: int = MNT_DETACH) -> None:

@@ -23,11 +23,12 @@ from squall.runtime.errors import (
     RuntimeFailure,
     SlotUnfit,
     TemplateUnfit,
+    VolumeBusy,
 )
 
 # Raised whenever an older agent or spawner would misunderstand the other. A spawner outlives its agent: the next one of
 # another version refuses it by name, and leaves its containers alone.
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 
 FRAME_BYTES_MAX = 16 * 2**20
 RECEIVE_BYTES = 256 * 1024
@@ -52,6 +53,7 @@ _ERRORS = {
         ProgramRefused,
         SlotUnfit,
         TemplateUnfit,
+        VolumeBusy,
     )
 }
 

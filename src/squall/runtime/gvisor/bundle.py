@@ -35,10 +35,12 @@ _FLAGS = (
 )
 
 
-def run_argv(error_fd: int) -> list[str]:
+def run_argv(error_fd: int, *, has_volumes: bool = False) -> list[str]:
     """Runs the container to its end."""
     errors = [f"--log-fd={error_fd}", f"--panic-log=/proc/self/fd/{error_fd}"]
-    return [PROGRAM, *_GLOBAL, *_FLAGS, *errors, "run", f"--bundle={BUNDLE}", NAME]
+    # What it remembers of a version is a use of it, for ever, and hides the next one.
+    names = ["--dcache=0"] if has_volumes else []
+    return [PROGRAM, *_GLOBAL, *_FLAGS, *names, *errors, "run", f"--bundle={BUNDLE}", NAME]
 
 
 def restore_argv(error_fd: int) -> list[str]:

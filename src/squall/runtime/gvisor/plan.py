@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from squall.runtime import operations as op
 from squall.runtime.gvisor import bundle
-from squall.runtime.plan import plan_root, scratch_of, written_files
+from squall.runtime.plan import plan_root, plan_volumes, scratch_of, written_files
 from squall.runtime.programs import SEARCH_PATH
 from squall.runtime.spec import ContainerSpec, ExecSpec
 
@@ -71,13 +71,20 @@ def plan_start(
     if places.shared:
         taken.append(op.TakePlace(places.shared, "shared", is_read_only=False))
         trees[bundle.SHARED] = "shared"
-    argv = bundle.restore_argv(error_fd) if spec.template_id else bundle.run_argv(error_fd)
+    argv = (
+        bundle.restore_argv(error_fd) if spec.template_id else bundle.run_argv(error_fd, has_volumes=bool(spec.volumes))
+    )
     furnish = op.FurnishSandbox(scratch, trees, {f"{bundle.BUNDLE}/config.json": bundle.config_json(spec)})
     search_path = spec.env.get("PATH", SEARCH_PATH)
     return [
         network,
         op.Phase(rootfs.name, [*rootfs.operations, *taken]),
-        op.Phase("system", [furnish, op.PivotRoot(scratch), _check(spec, spec.argv[0], search_path, spec.cwd)]),
+        op.Phase("system", [
+            furnish,
+            op.PivotRoot(scratch),
+            *plan_volumes(spec, bundle.ROOT),
+            _check(spec, spec.argv[0], search_path, spec.cwd),
+        ]),
         op.Phase("cgroup", [op.EnterCgroup()]),
         op.Phase("confine", [
             op.OpenStandardInput(),
