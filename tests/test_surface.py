@@ -24,7 +24,6 @@ FUNCTIONS: dict[str, str] = DECIDED.pop("functions")
 
 SERVERS = "web functions and servers"
 CLIENTS = "clients with credentials of their own"
-MOUNTS = "volumes in containers"
 LOGS = "logs and metrics of the past"
 DASHBOARD = "the dashboard"
 SANDBOXES = "sandboxes"
@@ -53,10 +52,7 @@ TO_COME: dict[str, str] = {
     "Secret.client": CLIENTS,
     "Secret.get_dashboard_url": DASHBOARD,
     "Volume.client": CLIENTS,
-    "Volume.commit": MOUNTS,
     "Volume.get_dashboard_url": DASHBOARD,
-    "Volume.reload": MOUNTS,
-    "Volume.with_mount_options": MOUNTS,
     "Queue.client": CLIENTS,
     "Queue.get_dashboard_url": DASHBOARD,
 }

@@ -22,6 +22,7 @@ from squall.sdk.types import StatsPercentile as StatsPercentile
 from squall.sdk.types import StatsPercentileDistribution as StatsPercentileDistribution
 from squall.sdk.types import VolumeCreateOptions as VolumeCreateOptions
 from squall.sdk.types import VolumeInfo as VolumeInfo
+from squall.sdk.types import VolumeMountInfo as VolumeMountInfo
 
 __all__ = [
     "AppInfo",
@@ -44,4 +45,5 @@ __all__ = [
     "SecretInfo",
     "VolumeCreateOptions",
     "VolumeInfo",
+    "VolumeMountInfo",
 ]

@@ -40,6 +40,7 @@ class Detour:
 
 _NOT_SAVED = "a container under gVisor is restored from a memory snapshot, and its function has none"
 _SECRETS = "it has secrets"
+_VOLUMES = "it has volumes"
 _ENTRYPOINT = "its image has an entrypoint"
 _ENDED = "it has ended"
 _DOUBTED = "a container forked from its template ended while it ran its first call"
@@ -65,6 +66,8 @@ DETOURS = (
     ),
     *_detours("child-of-passing.below", (RESTORE,), PLAIN, _SECRETS),
     *_detours("api-keys.ask look", (RESTORE,), PLAIN, _SECRETS),
+    *_detours("keeping.write read try_to_write reload_with_open_file", _FROM_TEMPLATES, PLAIN, _VOLUMES),
+    *_detours("keeping.sleep_after_writing list_below apart", _FROM_TEMPLATES, PLAIN, _VOLUMES),
     *_detours("prints.f", _FORKED, PLAIN, _NOT_SAVED),
     *_detours("faults.f", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),
     *_detours("environment.look", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),

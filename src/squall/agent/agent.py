@@ -39,6 +39,8 @@ from squall.agent.report import Usage
 from squall.agent.shell import Shells
 from squall.agent.template.templates import Templates
 from squall.agent.told_images import tell_images
+from squall.agent.volume.source import PeerVolumes
+from squall.agent.volume.volumes import NodeVolumes
 from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec
 from squall.protocol.container import ContainerExec
@@ -71,6 +73,7 @@ from squall.protocol.template import (
     NodeTemplatesUnneeded,
 )
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
+from squall.protocol.volume import NodeVolumeCommit, NodeVolumeReload, VolumeCommitted
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure
 
@@ -127,6 +130,8 @@ class Agent:
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agent")
         self._blobs = PeerBlobs(self._threads)
         self._mounts = Mounts(config.data_dir, self._blobs, self._threads, config.mounts_bytes_max)
+        source = PeerVolumes(self._blobs, codec)
+        self._volumes = NodeVolumes(config.data_dir / "volumes", source, runtime, self._threads)
         self._images = KnownImages(config.data_dir, images, stored)
         if stored is not None:
             stored.on_put = self._put
@@ -147,6 +152,7 @@ class Agent:
             self._holds,
             self._ranges,
             self._mounts,
+            self._volumes,
             self._library,
             relay,
             self.logs,
@@ -184,6 +190,7 @@ class Agent:
             self.containers.watch,
             self.templates.run,
             self._disk.run,
+            self._volumes.run,
             self._grave.run,
             self._log_sender.run,
             self._report,
@@ -197,7 +204,7 @@ class Agent:
 
     async def _prepare(self) -> None:
         loop = asyncio.get_running_loop()
-        parts = (self._images, self._grave, self._library, self._mounts, self.templates)
+        parts = (self._images, self._grave, self._library, self._mounts, self._volumes, self.templates)
         for part in parts:
             await loop.run_in_executor(self._threads, part.prepare)
         began = time.monotonic()
@@ -247,6 +254,14 @@ class Agent:
             asked = request.record(ContainerEnd)
             await self.containers.end(asked.container_id, asked.grace_s)
             return Empty(), b""
+        if request.method == "NodeVolumeCommit":
+            commit = request.record(NodeVolumeCommit)
+            runtime_id = self.containers.inside(commit.container_id).runtime_id
+            return VolumeCommitted(await self._volumes.commit(runtime_id, commit.volume_id)), b""
+        if request.method == "NodeVolumeReload":
+            reload = request.record(NodeVolumeReload)
+            runtime_id = self.containers.inside(reload.container_id).runtime_id
+            return await self._volumes.reload(runtime_id, reload.volume_id), b""
         if request.method == "NodeTemplateList":
             return self.templates.listing(request.record(NodeTemplateList).function_id), b""
         if request.method == "NodeTemplatesFree":

@@ -21,7 +21,7 @@ from squall.protocol.guest import (
 )
 from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
-from squall.runtime.spec import Bind, ContainerSpec, IdRange, Limits, NetworkSlot
+from squall.runtime.spec import Bind, ContainerSpec, IdRange, Limits, NetworkSlot, Volume
 
 PIDS_MAX = 4_096
 DEFAULT_CPU_MILLI = 125
@@ -52,6 +52,7 @@ class Provision:
     """Of the image, then the user's files."""
     id_range: IdRange
     network: NetworkSlot
+    volumes: tuple[Volume, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ def _spec(config: AgentConfig, request: ContainerStart, image: ImageConfig, prov
         hostname=provision.runtime_id[-12:].lower(),
         user=(image.uid, image.gid),
         binds=(Bind(provision.socket_dir, SOCKET_DIR), Bind(provision.library_dir, LIBRARY_DIR)),
+        volumes=provision.volumes,
         limits=limits(config, request.resources),
         network=provision.network,
         isolation=request.isolation,

@@ -31,6 +31,7 @@ from squall.agent.ranges import IdRanges
 from squall.agent.record import ContainerRecord, write_record
 from squall.agent.relay import ContainerSocket, Relay, TemplateOf
 from squall.agent.spread import make_apart
+from squall.agent.volume.volumes import NodeVolumes
 from squall.protocol.errors import INVALID, NOT_FOUND, PlatformError
 from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
@@ -38,7 +39,7 @@ from squall.protocol.task_set import TaskSet
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import JoinFailure, RuntimeFailure, SlotUnfit
 from squall.runtime.network.owner import SlotOwner
-from squall.runtime.spec import IdRange, NetworkSlot
+from squall.runtime.spec import IdRange, NetworkSlot, Volume
 
 # After these somebody may be in the network of a fork, and stay: who was told the way to it and has not become the
 # container, or of whom nobody knows yet what has become. After all else, a template that has ended first of all, nobody
@@ -86,6 +87,7 @@ class Services:
     holds: LayerHolds
     ranges: IdRanges
     mounts: Mounts
+    volumes: NodeVolumes
     library: GuestLibrary
     relay: Relay
     logs: Logs
@@ -200,6 +202,11 @@ class Outfits:
         clock.mark("files")
         id_range = services.ranges.acquire(outfit.owner)
         outfit.has_range = True
+        volumes: tuple[Volume, ...] = ()
+        if request.volumes:
+            container_id = request.container_id
+            volumes = await services.volumes.open(outfit.runtime_id, request.volumes, id_range, container_id)
+            clock.mark("volumes")
         socket_dir = _make_directory(outfit.directory, outfit.record)
         record = outfit.record
         outfit.socket = services.relay.open(record.container_id, record.token_sha256, socket_dir, template_of)
@@ -212,7 +219,7 @@ class Outfits:
         slot = await services.network.acquire(outfit.runtime_id, request.is_network_blocked, owner)
         clock.mark("network")
         paths = (str(outfit.directory), str(socket_dir), library_dir)
-        return image.config, Provision(outfit.runtime_id, *paths, layers, id_range, slot)
+        return image.config, Provision(outfit.runtime_id, *paths, layers, id_range, slot, volumes)
 
     async def _take_image(self, outfit: Outfit) -> BuiltImage:
         """The image of a container, whose layers stay from now on until the container is gone."""
@@ -240,7 +247,7 @@ class Outfits:
         # It has spoken to the agent before, and served; at least nobody can say that it has not.
         outfit.has_guest = outfit.has_served = True
         if not outfit.has_range:
-            services.ranges.acquire(outfit.owner)
+            services.volumes.adopt(outfit.runtime_id, services.ranges.acquire(outfit.owner))
             outfit.has_range = True
         if record.mount_set and not outfit.has_files:
             services.mounts.adopt(record.mount_set)
@@ -321,6 +328,8 @@ class Outfits:
         if not is_removed:
             # Without this nothing else may be taken away from it.
             return False
+        with _logged(outfit, "its volumes"):
+            await services.volumes.close(outfit.runtime_id)
         with _logged(outfit, "its network slot"):
             await self._give_back_slot(outfit, failure)
         with _logged(outfit, "its directory"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from squall.protocol.mount import MountRef
 from squall.protocol.records import field, record, replace
+from squall.protocol.volume import VolumeMount
 
 BY_FILE = "file"
 BY_PACKAGE = "package"
@@ -199,6 +200,7 @@ class FunctionSpec:
     """One of `ISOLATIONS`."""
     secrets: tuple[str, ...] = ()
     """By id, those of its app first: of what several have, the last one counts, and `env` before all."""
+    volumes: tuple[VolumeMount, ...] = ()
 
 
 @record

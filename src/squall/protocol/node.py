@@ -13,6 +13,7 @@ from __future__ import annotations
 from squall.protocol.function import NAMESPACES, Resources
 from squall.protocol.mount import MountRef
 from squall.protocol.records import field, record
+from squall.protocol.volume import VolumeStart
 
 NODE_IMAGES_MAX = 100
 
@@ -98,6 +99,7 @@ class ContainerStart:
     and are written nowhere."""
     secrets_mark: str = ""
     """Another one whenever one of the values is; it tells nothing of them."""
+    volumes: tuple[VolumeStart, ...] = ()
     is_plain: bool = False
     """Its program is executed, whatever there is that it might be a fork of: one that was has ended under its first
     input, and it is to be seen whether this one does."""

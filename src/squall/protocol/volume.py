@@ -7,6 +7,7 @@ NUL of its own (`to_wire`, `from_wire`). Contents travel as blobs, one for each 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from squall.protocol.records import record, replace
 
@@ -17,9 +18,10 @@ HOLE = ""
 
 FILE, DIRECTORY, SYMLINK = "file", "directory", "symlink"
 
-PUT, REMOVE, REMOVE_SEEN, COPY = "put", "remove", "remove_seen", "copy"
+PUT, REMOVE, REMOVE_SEEN, COPY, TOUCH = "put", "remove", "remove_seen", "copy", "touch"
 """What is done at a path: put an entry there; take away what is there; take away what is there of what the version had
-that the changes were made in; put there what that version has somewhere else."""
+that the changes were made in; put there what that version has somewhere else; the same of a file, with another mode,
+time and owner."""
 
 _SURROGATES = re.compile("[\udc80-\udcff]")
 _BYTES = re.compile("\0([0-9a-f]{2})")
@@ -76,7 +78,9 @@ class VolumeChange:
     offset: int = 0
     """Where in its only block the file begins."""
     target: str = ""
-    """Of a symbolic link; of what is copied, the path it has in the version that the changes were made in."""
+    """Of a symbolic link; of what is copied or touched, its path in the version that the changes were made in."""
+    block_list: str = ""
+    """Of a tree that is read: in place of very many blocks, what their list is called; `VolumeBlocksGet` tells them."""
 
 
 @record
@@ -123,6 +127,8 @@ class VolumeVersion:
     put_count: int = 0
     """Paths that were put by what made it."""
     removed_count: int = 0
+    root: str = ""
+    """What its tree is called: equal trees have one name, in all volumes; empty of an empty one."""
 
 
 @record
@@ -315,6 +321,113 @@ class VolumeRollback:
     commit_id: str
     version: int = 0
     created_by: str = ""
+
+
+@record
+class VolumeTreeGet:
+    """Ask for a whole tree, as a node needs it. Error: `not_found`."""
+
+    volume_id: str
+    version: int = 0
+    after: str = ""
+    """The last path of the page before."""
+
+    def following(self, tree: VolumeTree) -> VolumeTreeGet | None:
+        """The question for the next page."""
+        if not tree.is_cut or not tree.entries:
+            return None
+        return replace(self, after=tree.entries[-1].path)
+
+
+@record
+class VolumeTree:
+    """The answer: a page of what would make the tree, directories before what is in them."""
+
+    entries: tuple[VolumeChange, ...]
+    is_cut: bool = False
+
+
+@record
+class VolumeFlush:
+    """Asked in a container: commit what it has written to a volume that it has mounted."""
+
+    volume_id: str
+
+
+@record
+class VolumeReload:
+    """Asked in a container: let it see the newest version. What it has written is committed before. Error: `conflict`
+    while files are open."""
+
+    volume_id: str
+
+
+@record
+class VolumeMount:
+    """A volume of a function."""
+
+    volume_id: str
+    target: str
+    """An absolute directory in the container."""
+    is_read_only: bool = False
+    sub_path: str = ""
+    """Only this directory of it is seen."""
+    version: int | None = None
+    """An old one, which is read only; None: the newest, when the container starts."""
+    name: str = ""
+    """As it is shown."""
+
+
+_TAKEN = ("/", "/dev", "/etc", "/proc", "/root", "/run/squall", "/sys", "/tmp")
+"""Nothing is mounted there: what a container needs is there itself, or is hidden from it."""
+_BELOW_TAKEN = ("/dev/", "/proc/", "/run/squall/", "/sys/")
+
+
+def mount_problem(mounts: Sequence[VolumeMount]) -> str:
+    """What is wrong with where volumes of one function are to be; empty when nothing is."""
+    targets: set[str] = set()
+    volume_ids: set[str] = set()
+    for mount in mounts:
+        target = mount.target
+        parts = target.split("/")
+        if not target.startswith("/") or len(target) > 1_000 or "\0" in target or ".." in parts:
+            return f"a volume is mounted at an absolute path without '..', and {target[:200]!r} is none"
+        if target in _TAKEN or target.startswith(_BELOW_TAKEN):
+            return f"a volume cannot be mounted at {target}, which containers need; choose a directory of its own"
+        if target in targets:
+            return f"two volumes are to be mounted at {target}"
+        if mount.volume_id in volume_ids:
+            return f"one volume is to be mounted twice, the second time at {target}"
+        targets.add(target)
+        volume_ids.add(mount.volume_id)
+    return ""
+
+
+@record
+class VolumeStart:
+    """A volume of a container that is to start."""
+
+    mount: VolumeMount
+    version: int = 0
+    """Which one it has at first."""
+    root: str = ""
+    """What the tree of that is called; equal trees have one name."""
+
+
+@record
+class NodeVolumeCommit:
+    """Asked of a node: commit what a container has written to a volume; see `VolumeFlush`."""
+
+    container_id: str
+    volume_id: str
+
+
+@record
+class NodeVolumeReload:
+    """Asked of a node: see `VolumeReload`."""
+
+    container_id: str
+    volume_id: str
 
 
 @record

@@ -38,12 +38,6 @@ def _is_gpu(value: object) -> bool:
     return bool(kinds) and all(isinstance(kind, str) and re.match(GPU, kind) for kind in kinds)
 
 
-def _are_volumes(value: object) -> bool:
-    from pathlib import PurePosixPath  # cold start: programs with volumes only
-
-    return isinstance(value, Mapping) and all(isinstance(path, (str, PurePosixPath)) for path in value)
-
-
 def _is_flag(value: object) -> bool:
     return isinstance(value, bool)
 
@@ -55,7 +49,6 @@ def _are_options(value: object) -> bool:
 _FLAG = (_is_flag, "True or False")
 _LATER: dict[str, tuple[Callable[[Any], bool], str]] = {
     "gpu": (_is_gpu, 'a type of GPU, such as "A100" or "A100:2", or a list of them'),
-    "volumes": (_are_volumes, 'a dictionary of paths and volumes, such as {"/data": volume}'),
     "proxy": (lambda _: True, "a proxy"),
     "restrict_modal_access": _FLAG,
     "i6pn": _FLAG,

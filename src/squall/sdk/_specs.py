@@ -16,10 +16,12 @@ from squall.sdk._pickled import pickle_function
 from squall.sdk.image import CODE_DIR, Image
 
 if TYPE_CHECKING:
+    from squall.protocol.volume import VolumeMount
     from squall.sdk._user_class import UserClass
     from squall.sdk.app import App
     from squall.sdk.function import Function
     from squall.sdk.secret import Secret
+    from squall.sdk.volume import Volume
 
 
 def check_spec_size(size_bytes: int, name: str) -> None:
@@ -99,6 +101,7 @@ class Specs:
             mounts=tuple(dict.fromkeys(mounts)),
             is_interactive=is_interactive,
             secrets=await self._secret_ids((*function.app.given_secrets, *definition.options.secrets)),
+            volumes=await self._volume_mounts({**function.app.given_volumes, **definition.options.volumes}),
             **definition.options.records(),
         )
 
@@ -137,6 +140,13 @@ class Specs:
             parameters=user_class.givable,
             has_exit_hooks=bool(user_class.exit_hooks),
         )
+
+    async def _volume_mounts(self, volumes: dict[str, Volume]) -> tuple[VolumeMount, ...]:
+        if not volumes:
+            return ()
+        from squall.sdk._volume_mounts import mounts_of  # cold start: functions with volumes only
+
+        return await mounts_of(volumes, self._client)
 
     async def _secret_ids(self, secrets: tuple[Secret, ...]) -> tuple[str, ...]:
         """Each is looked up, or sent, once."""

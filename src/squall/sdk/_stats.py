@@ -24,6 +24,7 @@ from squall.protocol.function_window import (
     FunctionWindowGet,
 )
 from squall.protocol.image_catalog import ImageGet, ImageInfo
+from squall.protocol.volume import VolumeMount
 from squall.sdk._pages import ask_pages
 from squall.sdk._value_text import value_text
 from squall.sdk.types import (
@@ -37,6 +38,7 @@ from squall.sdk.types import (
     InputStatus,
     StatsPercentile,
     StatsPercentileDistribution,
+    VolumeMountInfo,
 )
 
 if TYPE_CHECKING:
@@ -166,13 +168,18 @@ def info_of(spec: FunctionSpec, image_name: str | None) -> FunctionInfo:
         restrict_modal_access=False,
         block_network=spec.is_network_blocked,
         single_use_containers=scaling.is_single_use,
-        volumes={},
+        volumes={one.target: _mounted(one) for one in spec.volumes},
         cloud_bucket_mounts={},
         secrets=list(spec.secrets),
         web_info=None,
         method_names=[one.name for one in spec.definition.methods] if spec.definition.is_class else None,
         method_details=None,
     )
+
+
+def _mounted(mount: VolumeMount) -> VolumeMountInfo:
+    is_read_only = mount.is_read_only or mount.version is not None
+    return VolumeMountInfo(mount.name or None, mount.volume_id, is_read_only, mount.sub_path or None)
 
 
 def _amount(request: int | None, limit: int | None, scale: int) -> Any:

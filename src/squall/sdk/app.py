@@ -14,8 +14,7 @@ from squall.sdk._entrypoint import EntrypointDecorator, LocalEntrypoint
 from squall.sdk._facade import blocking, blocking_context, blocking_static
 from squall.sdk._function_decorator import FunctionDecorator
 from squall.sdk._names import check_name, check_tags, program_name
-from squall.sdk._not_yet import refuse_not_yet
-from squall.sdk._options import check_flag, secrets_in
+from squall.sdk._options import check_flag, secrets_in, volumes_in
 from squall.sdk._parameters import checked
 from squall.sdk._value_text import value_text
 from squall.sdk.function import Function
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from squall.sdk.schedule import Cron, Period
     from squall.sdk.secret import Secret
     from squall.sdk.types import AppInfo, AppStats
+    from squall.sdk.volume import Volume
 
 else:
     parameter = None
@@ -80,7 +80,7 @@ class App:
             raise InvalidError(f"App(image={value_text(image)}): it must be a squall.Image")
         check_flag("include_source", include_source, f"app {name or 'without a name'}")
         what = f"app {self._name or 'without a name'}"
-        refuse_not_yet(what, {"volumes": volumes})
+        self._volumes = volumes_in({"volumes": volumes}, what)
         self._secrets = secrets_in({"secrets": secrets}, what) or ()
         self._image = image
         self._builds: Builds | None = None
@@ -96,6 +96,11 @@ class App:
     def given_secrets(self) -> tuple[Secret, ...]:
         """What each of its functions has before its own."""
         return self._secrets
+
+    @property
+    def given_volumes(self) -> dict[str, Volume]:
+        """What is mounted in containers of each of its functions, unless they have something else there."""
+        return self._volumes
 
     # Building it
 

@@ -351,6 +351,16 @@ class SecretInfo:
 
 
 @dataclass(frozen=True)
+class VolumeMountInfo:
+    """A volume of a function: in `FunctionInfo.volumes`, by the path it is mounted at."""
+
+    name: str | None
+    volume_id: str | None
+    read_only: bool
+    sub_path: str | None
+
+
+@dataclass(frozen=True)
 class VolumeInfo:
     """About a volume."""
 

@@ -20,8 +20,10 @@ from squall.protocol.volume import (
     VolumeCommitted,
     VolumeCopy,
     VolumeEntry,
+    VolumeFlush,
     VolumeList,
     VolumeListing,
+    VolumeReload,
     VolumeRemove,
     VolumeVersion,
     from_wire,
@@ -65,6 +67,10 @@ class MissingPath(NotFoundError, FileNotFoundError):
 
 class PathExists(AlreadyExistsError, FileExistsError):
     """There is a file at that path already."""
+
+
+class OpenFiles(ConflictError, RuntimeError):
+    """Files on the volume are open: another version cannot take the place of this one now."""
 
 
 class VolumeObjects:
@@ -120,8 +126,9 @@ class Volume(Asset):
     """A handle to a volume. Its paths begin at its top, with or without a slash."""
 
     _kind = VOLUME
-    _later = frozenset(["client", "commit", "get_dashboard_url", "reload", "with_mount_options"])
     _version: int | None = None
+    _is_read_only = False
+    _sub_path = ""
 
     objects = VolumeObjects()
     """Makes, lists and deletes volumes."""
@@ -286,6 +293,72 @@ class Volume(Asset):
             async for piece in VolumeReader(client_of(self._client)).read(asked):
                 yield piece
 
+    # In containers
+
+    def with_mount_options(
+        self, *, read_only: bool | None = None, sub_path: str | PurePosixPath | None = None
+    ) -> Volume:
+        """Another handle to it, for `volumes=`: mounted so that nothing can be written, or with one directory of it to
+        be seen, which is made if it is not there.
+
+        Raises:
+            InvalidError: `sub_path` leads out of the volume, or is its top.
+        """
+        if read_only is not None and not isinstance(read_only, bool):
+            raise InvalidError(f"Volume.with_mount_options: read_only={value_text(read_only)} must be True or False")
+        other = Volume._make(self._name, self._environment, asset_id=self._asset_id, is_created=self._is_created)
+        other._client, other._info, other._version = self._client, self._info, self._version
+        other._is_read_only = self._is_read_only if read_only is None else read_only
+        other._sub_path = self._sub_path
+        if sub_path is not None:
+            parts = _checked_path(sub_path, "with_mount_options").split("/")
+            text = "/".join(part for part in parts if part not in ("", "."))
+            if not text:
+                raise InvalidError("Volume.with_mount_options: sub_path is the top of the volume; leave it out")
+            other._sub_path = text
+        return other
+
+    @blocking
+    async def commit(self) -> None:
+        """In a container that has it mounted: make what was written there the newest version, for all to see. The
+        container stands still while that is captured.
+
+        Also done by itself, every few seconds and when the container ends; then without files that are open for
+        writing.
+
+        Raises:
+            ConflictError: it is not mounted here, or read-only.
+        """
+        record = VolumeFlush(await self._resolved())
+        self._check_inside("commit")
+        await client_of(self._client).request("VolumeFlush", record, VolumeCommitted)
+
+    @blocking
+    async def reload(self) -> None:
+        """In a container that has it mounted: see the newest version from now on. What was written here is committed
+        before.
+
+        Raises:
+            RuntimeError: files on it are open, or a process is in it; it is a ConflictError too.
+            ConflictError: it is not mounted here.
+        """
+        self._check_inside("reload")
+        record = VolumeReload(await self._resolved())
+        try:
+            await client_of(self._client).request("VolumeReload", record, VolumeVersion)
+        except ConflictError as error:
+            if "are open" in str(error):
+                raise OpenFiles(str(error)) from None
+            raise
+
+    def _check_inside(self, what: str) -> None:
+        from squall.sdk import _container  # cold start: handles are often only passed on
+
+        if _container.current() is None:
+            raise ConflictError(
+                f"Volume.{what}: it is mounted in containers of functions that name it in volumes=, and this is none"
+            )
+
     # Changing
 
     @blocking_context
@@ -345,12 +418,15 @@ class Volume(Asset):
         return _checked_path(path, what)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _handle, (self._name, self._environment, self._asset_id, self._is_created, self._version)
+        options = (self._version, self._is_read_only, self._sub_path)
+        return _handle, (self._name, self._environment, self._asset_id, self._is_created, *options)
 
 
-def _handle(name: str, environment: str, asset_id: str, is_created: bool, version: int | None) -> Volume:
+def _handle(
+    name: str, environment: str, asset_id: str, is_created: bool, version: int | None, is_read_only: bool, sub_path: str
+) -> Volume:
     volume = Volume._make(name, environment, asset_id=asset_id, is_created=is_created)
-    volume._version = version
+    volume._version, volume._is_read_only, volume._sub_path = version, is_read_only, sub_path
     return volume
 
 

@@ -66,6 +66,8 @@ def obstacle(request: ContainerStart, image: BuiltImage, *, is_restored: bool) -
         return f"{missing}; enable_memory_snapshot=True makes one"
     if request.secrets and request.isolation == GVISOR:
         return "it has secrets, which would be in what is saved of its memory, and these are written nowhere"
+    if request.volumes:
+        return "it has volumes, which forks are not given yet"
     if image.config.entrypoint:
         return "its image has an entrypoint, which is to start what runs in it; clear it with .entrypoint([])"
     return ""

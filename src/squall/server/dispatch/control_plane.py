@@ -28,6 +28,7 @@ from squall.server.dispatch.asset.assets import Assets
 from squall.server.dispatch.asset.dicts import Dicts
 from squall.server.dispatch.asset.queues import Queues
 from squall.server.dispatch.asset.secrets import Secrets
+from squall.server.dispatch.asset.volume_mounts import VolumeMounts
 from squall.server.dispatch.asset.volumes import Volumes
 from squall.server.dispatch.client.blob_budget import BlobBudgets
 from squall.server.dispatch.client.callers import Caller
@@ -132,6 +133,9 @@ class ControlPlane:
         )  # fmt: skip
         self.environments.delete_assets = self.assets.delete_in
         self.volumes = Volumes(assets=self.assets, store=store, blobs=blobs, codec=codec, clock=self.clock)
+        self.volume_mounts = VolumeMounts(assets=self.assets, volumes=self.volumes, fleet=self.fleet)
+        self.volumes.garbage.held = self.volume_mounts.held
+        self.fleet.starts.volumes = self.volume_mounts.starts
         self.secrets = Secrets(
             apps=self.apps, assets=self.assets, store=store, keys=secret_keys, codec=codec, clock=self.clock,
             tasks=self.tasks,

@@ -236,6 +236,7 @@ class Methods:
         check_sizes(self._plane.codec, "FunctionCreate", record.functions)
         check_isolation("FunctionCreate", record.functions)
         await self._plane.secrets.check(caller, "FunctionCreate", record.functions)
+        await self._plane.volume_mounts.check(caller, "FunctionCreate", record.functions)
         for spec in record.functions:
             self._plane.image_users.claim(spec.app_id, spec.image_id)
         return FunctionCreated(await self._plane.apps.create_functions(record.functions)), b""

@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from squall.protocol import methods
-from squall.protocol.blob import BlobGet
 from squall.protocol.call import (
     CallClose,
     CallOpen,
@@ -73,6 +72,11 @@ KIND_CHARS_MAX = 32
 """Of the kind of a call, a word: `protocol/call.py`."""
 FAILURE_KINDS = frozenset({INVALID, NOT_FOUND, EXHAUSTED, UNAVAILABLE})
 """Codes of errors that are kinds of failures, too."""
+
+NODE_METHODS = frozenset({
+    "BlobGet", "BlobPut", "BlobStat", "VolumeBlocksGet", "VolumeCommit", "VolumeTreeGet", "VolumeVersionGet",
+})  # fmt: skip
+"""What nodes ask as clients do: for what is to be in containers, and with what has been written there."""
 
 Answer = tuple[Any, bytes]
 
@@ -240,8 +244,9 @@ class AgentService:
             raise PlatformError(UNAUTHENTICATED, f"{request.method}: say NodeHello first")
         if request.method == "MountGet":
             return await self._plane.methods.answer(Caller(), "MountGet", request.record(MountGet), b"")
-        if request.method == "BlobGet":
-            return await self._plane.methods.answer(Caller(), "BlobGet", request.record(BlobGet), b"")
+        if request.method in NODE_METHODS:
+            record = request.record(methods.METHODS[request.method].request)
+            return await self._plane.methods.answer(Caller(), request.method, record, request.body)
         raise PlatformError(INVALID, f"{request.method}: an agent cannot ask for that")
 
     async def _hello(self, hello: NodeHello) -> NodeWelcome:

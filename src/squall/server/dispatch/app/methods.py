@@ -47,6 +47,7 @@ def deployment_methods(plane: ControlPlane) -> dict[str, Unary]:
         check_sizes(plane.codec, "AppPublish", functions)
         check_isolation("AppPublish", functions)
         await plane.secrets.check(caller, "AppPublish", functions)
+        await plane.volume_mounts.check(caller, "AppPublish", functions)
         return await plane.deployments.publish(record, functions), b""
 
     async def roll_back(caller: Caller, record: AppRollback, body: bytes) -> tuple[AppPublished, bytes]:

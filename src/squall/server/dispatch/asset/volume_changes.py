@@ -48,13 +48,13 @@ def check(change: VolumeChange) -> None:
     try:
         if not parts_of(path):
             raise PathError("it is the top of the volume, which is not changed itself")
-        if change.action == wire.COPY:
+        if change.action in (wire.COPY, wire.TOUCH):
             parts_of(wire.from_wire(change.target))
     except PathError as error:
         raise PlatformError(INVALID, f"{what}: {error}") from None
-    if change.action not in (wire.PUT, wire.REMOVE, wire.REMOVE_SEEN, wire.COPY):
+    if change.action not in (wire.PUT, wire.REMOVE, wire.REMOVE_SEEN, wire.COPY, wire.TOUCH):
         raise PlatformError(INVALID, f"{what}: {change.action[:40]!r} is nothing that is done to a path")
-    if change.action != wire.PUT:
+    if change.action not in (wire.PUT, wire.TOUCH):
         return
     numbers = (
         ("mode", change.mode, 0, MODE_MAX),
@@ -67,6 +67,10 @@ def check(change: VolumeChange) -> None:
     for name, number, least, most in numbers:
         if not least <= number <= most:
             raise PlatformError(INVALID, f"{what}: {name} must be from {least} to {most}")
+    if change.action == wire.TOUCH:
+        return
+    if change.block_list:
+        raise PlatformError(INVALID, f"{what}: blocks are named one by one where a file is put")
     if change.kind not in KINDS:
         raise PlatformError(INVALID, f"{what}: {change.kind[:40]!r} is none of {', '.join(KINDS)}")
     if change.kind == wire.SYMLINK and not 0 < len(change.target) <= TARGET_CHARS_MAX:
@@ -158,6 +162,8 @@ def _apply_one(
         found = find(made, seen_root, source) if parts_of(source) else None
         if found is None:
             raise PlatformError(NOT_FOUND, f"VolumeCommit: there is no {source[:200]!r} to copy to {path[:200]!r}")
+        if change.action == wire.TOUCH:
+            found = found._replace(mode=change.mode, mtime_ns=change.mtime_ns, uid=change.uid, gid=change.gid)
         editor.put(path, found, is_forced=is_forced)
 
 
@@ -175,6 +181,23 @@ def _entry_of(nodes: Nodes, change: VolumeChange) -> Entry:
         change.offset,
         block_list,
         wire.from_wire(change.target),
+    )
+
+
+def change_of(path: str, entry: Entry) -> VolumeChange:
+    """What would put it, as a node is told."""
+    return VolumeChange(
+        wire.to_wire(path),
+        kind=NAMES[entry.kind],
+        mode=entry.mode,
+        mtime_ns=entry.mtime_ns,
+        size=entry.size if entry.kind == FILE else 0,
+        uid=entry.uid,
+        gid=entry.gid,
+        blocks=entry.blocks,
+        offset=entry.offset,
+        target=wire.to_wire(entry.target),
+        block_list=entry.block_list,
     )
 
 

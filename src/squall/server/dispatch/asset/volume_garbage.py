@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -39,6 +39,8 @@ class VolumeGarbage:
         self._store = store.volumes
         self._blobs = blobs
         self._clock = clock
+        self.held: Callable[[str], frozenset[int]] = lambda volume_id: frozenset()
+        """Versions of a volume that containers have mounted."""
         self._naming = 0
         """Commits that have looked what is there, and have not named it yet."""
         self._is_taking = False
@@ -109,7 +111,8 @@ class VolumeGarbage:
 
     async def _to_forget(self, volume_id: str) -> frozenset[int]:
         said = await self._store.get_retention(volume_id) or retention.DEFAULT
-        return retention.to_forget(await self.versions(volume_id), said, self._clock.now())
+        held = self.held(volume_id)
+        return retention.to_forget(await self.versions(volume_id), said, self._clock.now(), held)
 
     async def _would_go(self, going: dict[str, frozenset[int]]) -> VolumeCollected:
         roots = await self._store.roots()

@@ -17,16 +17,16 @@ from squall.protocol.pages import PAGE_RECORDS_MAX, first_page
 from squall.server.dispatch.asset import volume_changes
 from squall.server.dispatch.asset.volume_changes import Changed
 from squall.server.dispatch.asset.volume_garbage import VolumeGarbage
+from squall.server.dispatch.client.callers import Caller
 from squall.server.model.volume import MemoryNodes, Nodes, StoredVolumeVersion
 from squall.server.volume import retention
 from squall.server.volume.entry import DIRECTORY, FILE, Entry
 from squall.server.volume.nodes import blocks_of
-from squall.server.volume.tree import PathError, TreeEditor, diff, find, parts_of, walk
+from squall.server.volume.tree import PathError, TreeEditor, diff, find, parts_of, top_of, walk
 
 if TYPE_CHECKING:
     from squall.protocol.codec import Codec
     from squall.server.dispatch.asset.assets import Assets
-    from squall.server.dispatch.client.callers import Caller
     from squall.server.model.asset import StoredAsset
     from squall.server.model.blobs import BlobStore
     from squall.server.model.clock import Clock
@@ -275,6 +275,20 @@ class Volumes:
         entries, is_cut = first_page(self._codec, listed)
         return wire.VolumeListing(entries, version.number, is_cut)
 
+    async def tree(self, caller: Caller, record: wire.VolumeTreeGet) -> wire.VolumeTree:
+        """See `VolumeTreeGet`."""
+        asset = await self._used(caller, "VolumeTreeGet", record.volume_id)
+        version = await self._version("VolumeTreeGet", asset, record.version)
+        after = _path("VolumeTreeGet", record.after)
+
+        def page(nodes: Nodes) -> list[tuple[str, Entry]]:
+            found = walk(nodes, top_of(nodes, version.root), "", is_deep=True, after=after)
+            return list(islice(found, PAGE_RECORDS_MAX + 1))
+
+        entries = await self._look(page)
+        found = (volume_changes.change_of(*one) for one in entries)
+        return wire.VolumeTree(*first_page(self._codec, found))
+
     async def blocks(self, caller: Caller, record: wire.VolumeBlocksGet) -> wire.VolumeBlocks:
         """See `VolumeBlocksGet`."""
         asset = await self._used(caller, "VolumeBlocksGet", record.volume_id)
@@ -366,6 +380,15 @@ class Volumes:
 
     # Common
 
+    async def version_of(self, volume_id: str, number: int | None) -> wire.VolumeVersion:
+        """A version of a volume, the newest for None.
+
+        Raises:
+            PlatformError: `not_found`.
+        """
+        asset = await self._used(Caller(), "ContainerStart", volume_id)
+        return _version(await self._version("ContainerStart", asset, number))
+
     async def _used(self, caller: Caller, method: str, volume_id: str) -> StoredAsset:
         return await self._assets.used(caller, method, VOLUME, volume_id)
 
@@ -448,6 +471,7 @@ def _version(stored: StoredVolumeVersion) -> wire.VolumeVersion:
         stored.size,
         stored.put_count,
         stored.removed_count,
+        stored.root,
     )
 
 

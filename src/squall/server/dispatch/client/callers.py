@@ -25,7 +25,7 @@ CONTAINER_METHODS = frozenset({
     "CallGraph", "FunctionWindow", "AppWindow", "AutoscalerGet", "AutoscalerUpdate", "EnvironmentGet",
     "CallSpawnMany", "CallGather", "AssetCreate", "AssetGet", "AssetList", "AssetRename", "AssetDelete",
     "VolumeCommit", "VolumeCopy", "VolumeRemove", "VolumeRollback", "VolumeStat", "VolumeList", "VolumeBlocksGet",
-    "VolumeHistoryGet", "VolumeVersionGet", "VolumeDiff",
+    "VolumeHistoryGet", "VolumeVersionGet", "VolumeDiff", "VolumeFlush", "VolumeReload",
     "SecretGet", "SecretCreate",
     "DictPut", "DictGet", "DictPop", "DictContains", "DictClear", "DictCountGet", "DictRead",
     "QueuePut", "QueueGet", "QueueGiveBack", "QueueRead", "QueueCountGet", "QueueClear",

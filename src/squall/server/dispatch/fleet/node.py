@@ -16,6 +16,7 @@ from squall.server.scheduler import MEMORY_FLOOR_MIB, Claim, NodeView
 if TYPE_CHECKING:
     from squall.protocol.peer import Peer
     from squall.protocol.stream import Stream
+    from squall.protocol.volume import VolumeStart
     from squall.server.dispatch.asset.secrets import Given
     from squall.server.dispatch.fleet.container import Container
     from squall.server.dispatch.fleet.printed_before import Gate
@@ -96,7 +97,7 @@ class Node:
             missing_image_ids=self.missing_image_ids,
         )
 
-    async def start(self, container: Container, given: Given) -> ContainerStarted:
+    async def start(self, container: Container, given: Given, volumes: tuple[VolumeStart, ...]) -> ContainerStarted:
         """Ask for a container; `given` is what is in the secrets of its function.
 
         Raises:
@@ -119,6 +120,7 @@ class Node:
             "" if spec.is_pinned else spec.variant_of or spec.function_id,
             given.values,
             given.mark,
+            volumes,
             container.is_plain,
         )
         if self.peer is None:

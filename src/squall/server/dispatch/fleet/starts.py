@@ -15,6 +15,7 @@ from squall.protocol.call import Failure
 from squall.protocol.errors import ChannelClosed, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.protocol.task_set import TaskSet
+from squall.protocol.volume import VolumeStart
 from squall.server.dispatch.asset.secrets import NOTHING, Given
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.detours import Detours
@@ -61,6 +62,10 @@ async def _nothing(spec: FunctionSpec) -> Given:
     return NOTHING
 
 
+async def _no_volumes(container: Container) -> tuple[VolumeStart, ...]:
+    return ()
+
+
 class Starts:
     """The fleet's containers that do not serve yet."""
 
@@ -79,6 +84,8 @@ class Starts:
         self._room_made_at = float("-inf")
         self.given: Callable[[FunctionSpec], Awaitable[Given]] = _nothing
         """What is in the secrets of a function."""
+        self.volumes: Callable[[Container], Awaitable[tuple[VolumeStart, ...]]] = _no_volumes
+        """The volumes of a container's function, each with the version that it begins with."""
         self._making_room: set[Container] = set()
         """Idle ones that are on their way out for those who wait."""
 
@@ -210,9 +217,10 @@ class Starts:
     async def _start(self, container: Container, node: Node) -> None:
         try:
             given = await self.given(container.spec)
+            volumes = await self.volumes(container)
             if container.is_stopped:
                 return  # meanwhile
-            started = await node.start(container, given)
+            started = await node.start(container, given, volumes)
         except ChannelClosed:
             # Whether it was started is unknown: its agent says so when it is back (`nodes.py`), or the node is lost.
             self.watch(container, container.spec.startup_timeout_s)

@@ -1,0 +1,273 @@
+"""One commit of what a container has written to a volume: read, put into the blob store, made a version.
+
+A commit that is asked for freezes the container while it captures. What takes long is done before: files are read,
+hashed and put while the container runs, and again what it has changed meanwhile, once it is frozen. Nobody asked for
+those in the background: they freeze nothing, and leave what is open for writing to the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
+
+from squall.agent.volume.upper import Fingerprint, Reading, WrittenFile, read_upper
+from squall.protocol.errors import CONFLICT, PlatformError
+from squall.protocol.ids import new_id
+from squall.protocol.records import replace
+from squall.protocol.volume import BLOCK_BYTES, HOLE, VolumeChange, VolumeCommit, VolumeCommitted, VolumeVersion
+
+R = TypeVar("R")
+
+PACKED_BYTES_MAX = 256 * 1024
+"""Files up to this size share blocks."""
+PUTS_MAX = 3
+"""Blocks on their way at once."""
+RESTARTS_MAX = 5
+
+_log = logging.getLogger("squall.agent.volume.commit")
+
+
+class BlockStore(Protocol):
+    """Where blocks and commits go."""
+
+    async def missing(self, sha256s: Sequence[str]) -> set[str]:
+        """Which of these blocks are not there."""
+
+    async def put(self, sha256: str, data: bytes) -> None:
+        """Put one."""
+
+    async def commit(self, record: VolumeCommit) -> VolumeCommitted:
+        """Send a page of a commit."""
+
+    def pages(self, changes: Sequence[VolumeChange]) -> list[tuple[VolumeChange, ...]]:
+        """Changes as they fit into pages."""
+
+
+@dataclass(slots=True)
+class Written:
+    """What a container writes on one version of a volume."""
+
+    volume_id: str
+    upper: str
+    first_id: int
+    version: int
+    container_id: str = ""
+    """As the history shows who wrote it."""
+    committed: dict[str, Fingerprint] = field(default_factory=dict)
+    """What has been in a commit, as it was then."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Committer:
+    """Commits."""
+
+    def __init__(self, store: BlockStore, executor: Executor) -> None:
+        self._store = store
+        self._executor = executor
+        self._puts = asyncio.Semaphore(PUTS_MAX)
+
+    async def commit(
+        self,
+        written: Written,
+        cause: str,
+        *,
+        freeze: Callable[[], object] | None = None,
+        is_patient: bool = False,
+    ) -> VolumeVersion | None:
+        """Make what was written a version; None when nothing has changed.
+
+        Args:
+            freeze: gives an async context manager in which the container does nothing.
+            is_patient: leave out what is open for writing.
+
+        Raises:
+            PlatformError: the server cannot be reached, refuses, or has no room. Nothing is lost: the next one is told.
+        """
+        async with written.lock:
+            if freeze is None:
+                return await self._send(written, cause, await self._capture(written, {}, is_patient=is_patient))
+            # Most of it is done by then.
+            ahead = {one.path: one for one in (await self._capture(written, {}, is_patient=True)).files}
+            async with freeze():  # type: ignore[attr-defined]
+                captured = await self._capture(written, ahead, is_patient=False)
+            return await self._send(written, cause, captured)
+
+    async def _capture(self, written: Written, ahead: dict[str, _File], *, is_patient: bool) -> _Captured:
+        reading = await self._aside(lambda: read_upper(written.upper, written.first_id, written.committed))
+        pack = _Pack()
+        captured = _Captured(reading)
+        for file in reading.files:
+            known = ahead.get(file.path)
+            if (
+                known is not None
+                and known.fingerprint == file.fingerprint
+                and await self._aside(
+                    lambda file=file: not is_open_for_writing(file.local)  # type: ignore[misc]
+                )
+            ):
+                captured.files.append(known)
+                continue
+            if is_patient and await self._aside(lambda file=file: is_open_for_writing(file.local)):  # type: ignore[misc]
+                captured.left.append(file.path)
+                continue
+            try:
+                await self._take(file, pack, captured)
+            except FileNotFoundError:
+                # Removed since it was read; the next one is told.
+                captured.left.append(file.path)
+        await self._close(pack, captured)
+        return captured
+
+    async def _take(self, file: WrittenFile, pack: _Pack, captured: _Captured) -> None:
+        size = file.change.size
+        if size <= PACKED_BYTES_MAX:
+            data = await self._aside(lambda: _read_all(file.local))
+            if len(pack.data) + len(data) > BLOCK_BYTES:
+                await self._close(pack, captured)
+            pack.files.append((file, len(pack.data), len(data)))
+            pack.data += data
+            return
+        fd = await self._aside(lambda: os.open(file.local, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+        try:
+            blocks = await asyncio.gather(*(self._put_block(fd, at, size) for at in range(0, size, BLOCK_BYTES)))
+        finally:
+            os.close(fd)
+        captured.files.append(_File(file.path, file.fingerprint, replace(file.change, blocks=tuple(blocks))))
+
+    async def _put_block(self, fd: int, at: int, size: int) -> str:
+        async with self._puts:
+            sha256, data = await self._aside(lambda: _hashed(fd, at, min(BLOCK_BYTES, size - at)))
+            if sha256 != HOLE and sha256 in await self._store.missing([sha256]):
+                await self._store.put(sha256, data)
+            return sha256
+
+    async def _close(self, pack: _Pack, captured: _Captured) -> None:
+        """Put what small files share."""
+        if not pack.files:
+            return
+        files, data = pack.files, bytes(pack.data)
+        pack.files, pack.data = [], bytearray()
+        sha256 = await self._aside(lambda: hashlib.sha256(data).hexdigest() if data else "")
+        if data and sha256 in await self._store.missing([sha256]):
+            await self._store.put(sha256, data)
+        for file, offset, size in files:
+            blocks = (sha256,) if size else ()
+            change = replace(file.change, size=size, blocks=blocks, offset=offset if size else 0)
+            captured.files.append(_File(file.path, file.fingerprint, change))
+
+    async def _send(self, written: Written, cause: str, captured: _Captured) -> VolumeVersion | None:
+        reading = captured.reading
+        left = set(captured.left)
+        seen = {path: one for path, one in reading.seen.items() if path not in left}
+        # What is left for the next is as it was known, if it was.
+        seen |= {path: written.committed[path] for path in left if path in written.committed}
+        changes = [*reading.changes, *(one.change for one in captured.files)]
+        if not changes:
+            written.committed = seen
+            return None
+        version = await self._send_pages(written, cause, changes)
+        written.committed = seen
+        return version
+
+    async def _send_pages(self, written: Written, cause: str, changes: Sequence[VolumeChange]) -> VolumeVersion | None:
+        commit_id, pages = new_id("rq"), self._store.pages(changes)
+        number = restarts = 0
+        while True:
+            is_last = number == len(pages) - 1
+            record = VolumeCommit(
+                written.volume_id,
+                commit_id,
+                pages[number],
+                number,
+                is_last,
+                written.version,
+                cause=cause,
+                created_by=written.container_id,
+            )
+            try:
+                answer = await self._store.commit(record)
+            except PlatformError as error:
+                if error.code != CONFLICT or not number or restarts >= RESTARTS_MAX:
+                    raise
+                # A server that was restarted in between has forgotten the pages before.
+                number, restarts = 0, restarts + 1
+                continue
+            if answer.missing:
+                message = f"{len(answer.missing)} blocks went from the store while they were put"
+                raise PlatformError(CONFLICT, f"cannot commit volume {written.volume_id}: {message}")
+            if is_last:
+                return answer.version
+            number += 1
+
+    async def _aside(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str
+    fingerprint: Fingerprint
+    change: VolumeChange
+
+
+@dataclass(slots=True)
+class _Captured:
+    reading: Reading
+    files: list[_File] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    """Paths for the next commit."""
+
+
+@dataclass(slots=True)
+class _Pack:
+    data: bytearray = field(default_factory=bytearray)
+    files: list[tuple[WrittenFile, int, int]] = field(default_factory=list)
+
+
+def is_open_for_writing(path: bytes) -> bool:
+    """Whether anybody can change a file's content just now: by a descriptor, or by memory that is mapped."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+    except OSError as error:
+        # A file system without leases tells nothing: nothing is left out there.
+        return error.errno in (errno.EAGAIN, errno.EACCES)
+    else:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return False
+    finally:
+        os.close(fd)
+
+
+def _read_all(path: bytes) -> bytes:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    with open(fd, "rb") as file:
+        return file.read(BLOCK_BYTES)
+
+
+def _hashed(fd: int, at: int, size: int) -> tuple[str, bytes]:
+    """A block of a file and what it is called; of a hole nothing is read."""
+    try:
+        is_hole = os.lseek(fd, at, os.SEEK_DATA) >= at + size
+    except OSError as error:
+        is_hole = error.errno == errno.ENXIO
+    if is_hole:
+        return HOLE, b""
+    pieces, left = [], size
+    while left and (piece := os.pread(fd, left, at + size - left)):
+        pieces.append(piece)
+        left -= len(piece)
+    # Shorter meanwhile: what comes is of another state, and is read again.
+    data = b"".join(pieces) + bytes(left)
+    return (HOLE, b"") if data == bytes(len(data)) else (hashlib.sha256(data).hexdigest(), data)

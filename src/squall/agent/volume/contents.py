@@ -1,0 +1,205 @@
+"""Contents of files of volumes on this node, each a whole file that containers read natively.
+
+    <directory>/files/<aa>/<name>      one content; whole, and what its blocks' hashes say
+    <directory>/new/…                  in the making; emptied at start
+    <directory>/boot                   of the machine when these files were written
+
+Files come by a rename. After a crash of the machine what was not on the disk by then may read as anything, so what was
+written before this boot is checked once, when it is wanted next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import secrets
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from squall.agent.volume.tree_image import Content
+from squall.protocol.errors import INTERNAL, PlatformError
+from squall.protocol.volume import BLOCK_BYTES, HOLE
+from squall.runtime.removal import remove_tree
+
+R = TypeVar("R")
+
+FETCHES_MAX = 4
+"""Blocks on their way at once: each is 8 MiB of memory."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+_log = logging.getLogger("squall.agent.volume.contents")
+
+
+class BlockSource(Protocol):
+    """Gives blocks."""
+
+    async def block(self, sha256: str) -> bytes:
+        """All bytes of a block.
+
+        Raises:
+            PlatformError: `not_found`; `unavailable` while there is no server.
+        """
+
+
+class VolumeContents:
+    """All there are. Used by one agent at a time."""
+
+    def __init__(self, directory: Path, source: BlockSource, executor: Executor) -> None:
+        self._files = directory / "files"
+        self._new = directory / "new"
+        self._boot = directory / "boot"
+        self._source = source
+        self._executor = executor
+        self._fetches = asyncio.Semaphore(FETCHES_MAX)
+        self._unchecked: set[str] = set()
+        """Names of what was written before this boot."""
+
+    @property
+    def directory(self) -> str:
+        """What the marks of trees lead into."""
+        return str(self._files)
+
+    def prepare(self) -> None:
+        """Take stock. Blocks."""
+        remove_tree(str(self._new))
+        for path in (self._files, self._new):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        boot = _BOOT_ID.read_text().strip()
+        if not self._boot.exists() or self._boot.read_text() != boot:
+            self._unchecked = {path.name for path in self._files.glob("*/*")}
+            self._boot.write_text(boot)
+
+    def path(self, name: str) -> Path:
+        """Where a content is, or will be."""
+        return self._files / name[:2] / name
+
+    async def ensure(self, wanted: Iterable[Content], blocks_of: dict[str, tuple[str, ...]] | None = None) -> None:
+        """Have all of these contents here.
+
+        Args:
+            blocks_of: of those that have a list of their blocks elsewhere, these, by the name of the list.
+
+        Raises:
+            PlatformError: a block cannot be had, or is not what its name says.
+            OSError: the disk takes no more.
+        """
+        lists = blocks_of or {}
+        missing = [one for one in wanted if not await self._is_here(one, lists)]
+        # Small ones share blocks: each block is fetched once.
+        by_block: dict[str, list[Content]] = {}
+        tasks = []
+        for content in missing:
+            if len(content.blocks) == 1 and not content.block_list:
+                by_block.setdefault(content.blocks[0], []).append(content)
+            else:
+                tasks.append(self._make_large(content, lists.get(content.block_list, content.blocks)))
+        tasks += [self._make_small(block, contents) for block, contents in by_block.items()]
+        await _all(tasks)
+
+    async def _is_here(self, content: Content, lists: dict[str, tuple[str, ...]]) -> bool:
+        name = content.name
+        if name not in self._unchecked:
+            return self.path(name).exists()
+        blocks = lists.get(content.block_list, content.blocks)
+        is_right = await self._aside(lambda: _is_right(self.path(name), content, blocks))
+        self._unchecked.discard(name)
+        if not is_right:
+            # What fits into a pack cannot be told from its own bytes: it comes again, too.
+            self.path(name).unlink(missing_ok=True)
+        return is_right
+
+    async def _make_small(self, block: str, contents: Sequence[Content]) -> None:
+        data = b"" if block == HOLE else await self._block(block)
+        await self._aside(lambda: self._write_parts(data, contents))
+
+    def _write_parts(self, data: bytes, contents: Sequence[Content]) -> None:
+        for content in contents:
+            part = data[content.offset : content.offset + content.size] if data else bytes(content.size)
+            if len(part) != content.size:
+                raise PlatformError(INTERNAL, f"block {content.blocks[0]} is shorter than a file of it")
+            new = self._new / secrets.token_hex(8)
+            new.write_bytes(part)
+            self._place(new, content.name)
+
+    async def _make_large(self, content: Content, blocks: Sequence[str]) -> None:
+        new = self._new / secrets.token_hex(8)
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            os.truncate(fd, content.size)
+            waiting = [self._write_block(fd, number, block, content) for number, block in enumerate(blocks) if block]
+            await _all(waiting)
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(fd)
+        self._place(new, content.name)
+
+    async def _write_block(self, fd: int, number: int, block: str, content: Content) -> None:
+        async with self._fetches:
+            data = await self._source.block(block)
+            await self._aside(lambda: _check(block, data))
+            at = number * BLOCK_BYTES
+            if len(data) != min(BLOCK_BYTES, content.size - at):
+                raise PlatformError(INTERNAL, f"block {block} has {len(data)} bytes, other than its file says")
+            await self._aside(lambda: _write_all(fd, data, at))
+
+    async def _block(self, block: str) -> bytes:
+        async with self._fetches:
+            data = await self._source.block(block)
+            await self._aside(lambda: _check(block, data))
+            return data
+
+    def _place(self, new: Path, name: str) -> None:
+        place = self.path(name)
+        place.parent.mkdir(mode=0o700, exist_ok=True)
+        os.chmod(new, 0o400)
+        os.rename(new, place)
+
+    async def _aside(self, work: Callable[[], R]) -> R:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+async def _all(waiting: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """All of them; when one fails the others are given up."""
+    tasks = [asyncio.ensure_future(one) for one in waiting]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _check(block: str, data: bytes) -> None:
+    if hashlib.sha256(data).hexdigest() != block:
+        message = f"block {block} of a volume came with other bytes: it is damaged in the blob store, or on its way"
+        raise PlatformError(INTERNAL, message)
+
+
+def _write_all(fd: int, data: bytes, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, at)
+        view, at = view[count:], at + count
+
+
+def _is_right(path: Path, content: Content, blocks: Sequence[str]) -> bool:
+    """Whether a file has this content, block by block. Of a part of a block that cannot be told."""
+    if content.offset:
+        return False
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size != content.size:
+                return False
+            for block in blocks:
+                data = file.read(BLOCK_BYTES)
+                if block and hashlib.sha256(data).hexdigest() != block:
+                    return False
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,129 @@
+"""Volumes of functions: whether they may be mounted, on which version containers begin, and what code in containers
+asks of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from squall.protocol import volume as wire
+from squall.protocol.asset import VOLUME
+from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
+from squall.protocol.volume import mount_problem
+from squall.server.dispatch.client.callers import Caller
+from squall.server.volume.tree import PathError, parts_of
+
+if TYPE_CHECKING:
+    from squall.protocol.function import FunctionSpec
+    from squall.server.dispatch.asset.assets import Assets
+    from squall.server.dispatch.asset.volumes import Volumes
+    from squall.server.dispatch.fleet.container import Container
+    from squall.server.dispatch.fleet.fleet import ContainerFleet
+
+OF_FUNCTION_MAX = 100
+WAIT_S = 3_600.0
+"""For a node to commit, or to fetch what a reload needs."""
+
+
+class VolumeMounts:
+    """What functions and their containers have of volumes."""
+
+    def __init__(self, *, assets: Assets, volumes: Volumes, fleet: ContainerFleet) -> None:
+        self._assets = assets
+        self._volumes = volumes
+        self._fleet = fleet
+        self._held: dict[str, dict[str, int]] = {}
+        """By container, the version of each volume that it has: that one is not forgotten."""
+
+    async def check(self, caller: Caller, method: str, specs: Iterable[FunctionSpec]) -> None:
+        """Whether functions may mount the volumes that they name.
+
+        Raises:
+            PlatformError: `not_found`, `forbidden`, `invalid`.
+        """
+        for spec in specs:
+            what = f"{method}: function {spec.name!r}"
+            if len(spec.volumes) > OF_FUNCTION_MAX:
+                raise PlatformError(INVALID, f"{what} has {len(spec.volumes)} volumes, at most {OF_FUNCTION_MAX}")
+            problem = mount_problem(spec.volumes)
+            if problem:
+                raise PlatformError(INVALID, f"{what}: {problem}")
+            for mount in spec.volumes:
+                try:
+                    if "/".join(parts_of(mount.sub_path)) != mount.sub_path:
+                        raise PathError("a sub-path is written without slashes before, after and beside each other")
+                except PathError as error:
+                    raise PlatformError(INVALID, f"{what}: volume at {mount.target[:200]!r}: {error}") from None
+                await self._assets.used(caller, method, VOLUME, mount.volume_id)
+
+    async def starts(self, container: Container) -> tuple[wire.VolumeStart, ...]:
+        """The volumes of a container that is to start, each with its version then.
+
+        Raises:
+            PlatformError: `invalid` when one is not there any more.
+        """
+        started = []
+        for mount in container.spec.volumes:
+            try:
+                version = await self._volumes.version_of(mount.volume_id, mount.version)
+            except PlatformError as error:
+                if error.code != NOT_FOUND:
+                    raise
+                # It will not come back: nobody is to try again.
+                raise PlatformError(INVALID, f"volume at {mount.target}: {error.message}") from error
+            started.append(wire.VolumeStart(mount, version.number, version.root))
+        if started:
+            held = {one.mount.volume_id: one.version for one in started}
+            self._hold(container, held)
+        return tuple(started)
+
+    def _hold(self, container: Container, held: dict[str, int]) -> None:
+        if container.container_id not in self._held:
+            container.on_stopped.append(lambda: self._let_go(container))
+        self._held.setdefault(container.container_id, {}).update(held)
+
+    def _let_go(self, container: Container) -> None:
+        self._held.pop(container.container_id, None)
+
+    def held(self, volume_id: str) -> frozenset[int]:
+        """Versions of a volume that containers have mounted."""
+        return frozenset(versions[volume_id] for versions in self._held.values() if volume_id in versions)
+
+    async def flush(self, caller: Caller, record: wire.VolumeFlush) -> wire.VolumeCommitted:
+        """See `VolumeFlush`."""
+        container = self._container_of(caller, "VolumeFlush", record.volume_id)
+        peer = container.node.peer if container.node is not None else None
+        if peer is None:
+            raise PlatformError(UNAVAILABLE, "VolumeFlush: the container's node is away; try again")
+        asked = wire.NodeVolumeCommit(container.container_id, record.volume_id)
+        answer = await peer.request("NodeVolumeCommit", asked, wire.VolumeCommitted, timeout_s=WAIT_S)
+        if answer.version is not None:
+            return answer
+        head = await self._volumes.version_of(record.volume_id, None)
+        return replace(answer, version=head)
+
+    async def reload(self, caller: Caller, record: wire.VolumeReload) -> wire.VolumeVersion:
+        """See `VolumeReload`."""
+        container = self._container_of(caller, "VolumeReload", record.volume_id)
+        mount = next(one for one in container.spec.volumes if one.volume_id == record.volume_id)
+        if mount.version is not None:
+            message = f"version {mount.version} of the volume is mounted, which stays as it is"
+            raise PlatformError(CONFLICT, f"VolumeReload: {message}")
+        peer = container.node.peer if container.node is not None else None
+        if peer is None:
+            raise PlatformError(UNAVAILABLE, "VolumeReload: the container's node is away; try again")
+        asked = wire.NodeVolumeReload(container.container_id, record.volume_id)
+        version = await peer.request("NodeVolumeReload", asked, wire.VolumeVersion, timeout_s=WAIT_S)
+        self._hold(container, {record.volume_id: version.number})
+        return version
+
+    def _container_of(self, caller: Caller, method: str, volume_id: str) -> Container:
+        container_id = caller.client.container_id if caller.client is not None else ""
+        container = self._fleet.containers.get(container_id)
+        if not caller.scope_app_id or container is None:
+            raise PlatformError(FORBIDDEN, f"{method}: only a container that has the volume mounted can ask that")
+        if not any(mount.volume_id == volume_id for mount in container.spec.volumes):
+            message = f"volume {volume_id[:80]} is not mounted in this container"
+            raise PlatformError(CONFLICT, f"{method}: {message}; name it in the volumes= of the function")
+        return container
