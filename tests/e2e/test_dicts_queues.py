@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import signal
@@ -19,6 +20,7 @@ import squall
 from squall.exception import NotFoundError
 from tests.e2e import flows
 from tests.e2e.installation import Installation, wait_until
+from tests.tree import ROOT
 
 COUNT = 40
 
@@ -128,6 +130,17 @@ def test_an_ephemeral_queue_is_gone_some_time_after_its_owner_was_killed(squall_
 
     assert not is_gone()
     wait_until(is_gone, "the queue is gone", 30)
+
+
+@pytest.mark.timeout(120)
+def test_the_example_does_each_piece_of_work_once(squall: Installation) -> None:
+    ended = flows.command_ok(squall, "run", str(ROOT / "examples/storage/work_queue.py"))
+
+    assert "20 pieces of work, done in 4 containers" in ended.out
+    assert "the answers: [0, 1, 4, 9, 16] and so on, 20 in all" in ended.out
+    assert flows.command_ok(squall, "queue", "len", "example-work").out.strip() == "0"
+    items = json.loads(flows.command_ok(squall, "dict", "items", "example-answers", "--all", "--json").out)
+    assert {item["key"]: item["value"] for item in items} == {number: number * number for number in range(20)}
 
 
 @pytest.fixture
