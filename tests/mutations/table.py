@@ -7,6 +7,7 @@ from tests.mutations.attempt_faults import ATTEMPT_FAULTS
 from tests.mutations.class_faults import CLASS_FAULTS
 from tests.mutations.cold_start_faults import COLD_START_FAULTS
 from tests.mutations.deploy_faults import DEPLOY_FAULTS
+from tests.mutations.dict_queue_faults import DICT_QUEUE_FAULTS
 from tests.mutations.durable_faults import DURABLE_FAULTS
 from tests.mutations.flight_faults import FLIGHT_FAULTS
 from tests.mutations.guest_template_faults import GUEST_TEMPLATE_FAULTS
@@ -56,6 +57,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *SERVER_TEMPLATE_FAULTS,
     *DEPLOY_FAULTS,
     *SECRET_FAULTS,
+    *DICT_QUEUE_FAULTS,
     *ISOLATION,
     *SERVER_ISOLATION,
     *TEMPLATE_FAULTS,

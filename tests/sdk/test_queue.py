@@ -258,7 +258,7 @@ def test_an_item_that_cannot_be_read_here_stays(jobs: squall.Queue, monkeypatch:
 
     for _ in range(2):
         with pytest.raises(DeserializationError, match="queue jobs, an item: cannot read a value"):
-            jobs.get_many(3)
+            jobs.get_many(3, block=False)
     monkeypatch.setattr(sys.modules[__name__], "Vanishing", kind, raising=False)
 
     first, second, third = jobs.get_many(3)
