@@ -196,6 +196,33 @@ def test_a_get_that_is_killed_goes_on(name: str, source: Path, tmp_path: Path) -
     assert not list(tmp_path.rglob(".squall-*"))
 
 
+def test_a_large_file_that_is_mostly_holes(name: str, server: ServerProcess, tmp_path: Path) -> None:
+    path, size = tmp_path / "disk", 20 * 2**30 + 5
+    with path.open("wb") as file:
+        file.truncate(size)
+        file.seek(13 * 2**30 + 5)
+        file.write(b"island")
+    before = _stored_bytes(server)
+    ran("put", name, path)
+    assert _stored_bytes(server) - before <= BLOCK_BYTES + 2**20
+    ran("get", name, "disk", tmp_path / "back")
+    with (tmp_path / "back").open("rb") as file:
+        assert os.fstat(file.fileno()).st_size == size
+        assert os.fstat(file.fileno()).st_blocks * 512 <= BLOCK_BYTES
+        file.seek(13 * 2**30 + 5)
+        assert file.read(7) == b"island\0"
+
+    # Cut off within the holes behind it.
+    (tmp_path / "back").rename(tmp_path / part_of(name, "disk"))
+    os.truncate(tmp_path / part_of(name, "disk"), 13 * 2**30 + 5 * BLOCK_BYTES)
+    ran("get", name, "disk", tmp_path / "back")
+    assert (tmp_path / "back").stat().st_size == size
+
+
+def _stored_bytes(server: ServerProcess) -> int:
+    return sum(path.stat().st_size for path in (server.data_dir / "blobs" / "content").rglob("*"))
+
+
 def test_half_a_file_goes_on(name: str, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ran("put", name, source / "large")
     blocks: list[int] = []

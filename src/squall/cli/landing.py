@@ -22,6 +22,7 @@ import click
 
 from squall.protocol.volume import BLOCK_BYTES, HOLE, VolumeBlocks, VolumeEntry
 from squall.sdk._terminal_text import harmless
+from squall.sdk._volume_content import is_hole
 
 PERMISSIONS = 0o777
 """Of a mode that is somebody else's: no set-user-id."""
@@ -243,12 +244,15 @@ def _right_blocks(fd: int, page: VolumeBlocks) -> int:
     """How many whole blocks at the beginning of a file are those that it should have."""
     if page.size <= BLOCK_BYTES:
         return 0
-    for number, block in enumerate(page.blocks):
+    whole = min(len(page.blocks), os.fstat(fd).st_size // BLOCK_BYTES)
+    for number, block in enumerate(page.blocks[:whole]):
+        if block == HOLE and is_hole(fd, number * BLOCK_BYTES, BLOCK_BYTES):
+            continue
         data = os.pread(fd, BLOCK_BYTES, number * BLOCK_BYTES)
-        is_right = not any(data) if block == HOLE else sha256(data).hexdigest() == block
-        if len(data) < BLOCK_BYTES or not is_right:
+        is_right = data == bytes(len(data)) if block == HOLE else sha256(data).hexdigest() == block
+        if not is_right:
             return number
-    return len(page.blocks)
+    return whole
 
 
 def _look(folder: int, name: str) -> os.stat_result | None:

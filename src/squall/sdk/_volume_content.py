@@ -35,15 +35,23 @@ PACKED_BYTES_MAX = 256 * 1024
 class Block:
     """Bytes, and what they are called."""
 
-    __slots__ = ("data", "sha256")
+    __slots__ = ("data", "sha256", "size_bytes")
 
     def __init__(self, data: bytes) -> None:
         import hashlib  # cold start: only where files travel
 
         self.data = data
+        self.size_bytes = len(data)
         # As many zeros to compare with are made only where it begins like that.
         is_hole = not any(data[:64]) and data == bytes(len(data))
         self.sha256 = HOLE if is_hole else hashlib.sha256(data).hexdigest()
+
+    @classmethod
+    def hole(cls, size_bytes: int) -> Block:
+        """So many zeros, which nobody has read."""
+        block = cls(b"")
+        block.size_bytes = size_bytes
+        return block
 
 
 class LocalFile:
@@ -165,7 +173,7 @@ class Uploader:
         block = await pending
         named(block.sha256)
         if block.sha256 == HOLE:
-            self._progress(len(block.data))
+            self._progress(block.size_bytes)
             return
         self._stats.append((block, self._client.ask("BlobStat", BlobStat((block.sha256,)))))
         while len(self._stats) > AHEAD:
@@ -176,7 +184,7 @@ class Uploader:
         missing = self._client.codec.record(BlobMissing, (await asked)[0])
         if missing.sha256s:
             await self._uploads.add(block.sha256, [block.data])
-        self._progress(len(block.data))
+        self._progress(block.size_bytes)
 
     async def _settle(self) -> None:
         while self._under_way:
@@ -252,13 +260,16 @@ def _joined_block(pieces: list[bytes]) -> Block:
     return Block(b"".join(pieces))
 
 
-def _read_block(fd: int, path: str, at: int, size: int) -> Block:
-    """A block of a file; of a hole nothing is read."""
+def is_hole(fd: int, at: int, size: int) -> bool:
+    """Whether nothing is stored of these bytes of a file: they are zeros, and need not be read."""
     try:
-        is_hole = os.lseek(fd, at, os.SEEK_DATA) >= at + size
+        return os.lseek(fd, at, os.SEEK_DATA) >= at + size
     except OSError as error:
-        is_hole = error.errno == errno.ENXIO  # no data from there to the end
-    return Block(bytes(size) if is_hole else _read(fd, path, at, size))
+        return error.errno == errno.ENXIO  # no data from there to the end
+
+
+def _read_block(fd: int, path: str, at: int, size: int) -> Block:
+    return Block.hole(size) if is_hole(fd, at, size) else Block(_read(fd, path, at, size))
 
 
 def _aside(threads: ThreadPoolExecutor, work: Callable[[], R]) -> Pending[R]:
