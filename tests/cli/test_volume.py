@@ -405,11 +405,20 @@ def test_changes_within_a_volume(name: str, tmp_path: Path) -> None:
 # What is drawn
 
 
-def test_progress_is_drawn_on_terminals_only(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_drawn_on_terminals_only(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     with Progress("Putting", 1000) as progress:
         progress.skip(500)
         progress.add(250)
     assert capsys.readouterr().err == ""
+    monkeypatch.setattr("squall.cli.progress.is_terminal", lambda stream: True)
+    monkeypatch.setattr("squall.cli.progress.EVERY_S", 0.0)
+    with Progress("Getting", 1000) as shown:
+        shown.add(500)
+    drawn = capsys.readouterr().err
+    assert drawn.startswith("\rGetting  ████████████░░░░░░░░░░░░  50%")
+    assert drawn.endswith("\r")  # what erases the line is left out where click sees no terminal
     now = progress._began_at + 1.0
     assert progress.line(now) == f"Putting  {'█' * 18}{'░' * 6}  75%  1 kB of 1 kB  1 kB/s"
     assert Progress("Piped", 0).line(now).startswith("Piped  0 kB")

@@ -16,6 +16,9 @@ BLOCK_BYTES = 8 * 2**20
 HOLE = ""
 """In the place of a block's SHA-256: as many zeros as it would have bytes."""
 
+NO_LIMIT = 2**53
+"""Of entries: more than any volume has. Numbers above are none in JSON."""
+
 FILE, DIRECTORY, SYMLINK = "file", "directory", "symlink"
 
 PUT, REMOVE, REMOVE_SEEN, COPY, TOUCH = "put", "remove", "remove_seen", "copy", "touch"
@@ -191,7 +194,7 @@ class VolumeList:
     path: str = ""
     is_deep: bool = False
     version: int | None = None
-    limit: int = 1_000_000
+    limit: int = NO_LIMIT
     after: str = ""
     """The last path of the page before."""
     has_blocks: bool = False

@@ -388,6 +388,23 @@ async def test_a_directory_is_listed_flat_or_deep_and_page_by_page_of_one_versio
         assert [(one.path, one.kind, one.size) for one in of_a_file.entries] == [(paths[3], wire.FILE, 4)]
 
 
+async def test_a_list_goes_on_to_its_end_however_long_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAGE_RECORDS_MAX", 1)
+    async with staged() as stage:
+        client = stage.client
+        volume_id = await make_volume(client)
+        await put_files(client, volume_id, *[f"{number}" for number in range(5)])
+        following: wire.VolumeList | None = wire.VolumeList(volume_id)
+        found = []
+        while following is not None:
+            # No question of them gives less than what one volume may have.
+            assert following.limit > 10**9
+            listing = await client.ask("VolumeList", following, wire.VolumeListing)
+            found += [one.path for one in listing.entries]
+            following = following.following(replace(listing, is_cut=len(found) < 5))
+        assert found == ["0", "1", "2", "3", "4"]
+
+
 async def test_a_list_says_where_files_of_one_block_are_when_it_is_asked() -> None:
     async with staged() as stage:
         client = stage.client
