@@ -634,6 +634,27 @@ async def test_a_rotation_that_is_cut_off_between_rows_is_gone_on_with(
         await turn_until(stage, lambda: len(stage.secret_keys.read()) == 1)
 
 
+async def test_a_rotation_goes_on_when_who_asked_for_it_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        await make_many(stage)
+        real, has_begun, may_go_on = stage.store.secrets.replace, asyncio.Event(), asyncio.Event()
+
+        async def replace(nonce: bytes, secret: Any) -> bool:
+            has_begun.set()
+            await may_go_on.wait()
+            return await real(nonce, secret)
+
+        monkeypatch.setattr(stage.store.secrets, "replace", replace)
+        asked = asyncio.ensure_future(failure_of(rotate(stage.client)))
+        await has_begun.wait()
+        stage.client.disconnect()
+        await asked
+        await settle()
+        may_go_on.set()
+
+        await turn_until(stage, lambda: len(stage.secret_keys.read()) == 1)
+
+
 async def test_what_no_key_opens_is_counted_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
     async with staged() as stage:
         await create(stage.client, creation("lost"))

@@ -128,7 +128,7 @@ class Secrets:
 
     async def _go_on(self) -> None:
         try:
-            rotated = await self.rotate(SecretKeyRotate())
+            rotated = await self._rotate()
             _log.info("went on encrypting secrets anew: %d were left", rotated.count)
         except PlatformError as error:
             _log.error("secrets are not all encrypted anew: %s", error.message)
@@ -418,7 +418,11 @@ class Secrets:
         return await self._info(asset)
 
     async def rotate(self, record: SecretKeyRotate) -> SecretKeyRotated:
-        """See `SecretKeyRotate`. Whenever it is interrupted every secret can be read, and it can be gone on with."""
+        """See `SecretKeyRotate`. Carried out to the end, whatever becomes of who asked. Whenever the server is ended,
+        every secret can be read, and the next one goes on."""
+        return await asyncio.shield(self._tasks.start(self._rotate()))
+
+    async def _rotate(self) -> SecretKeyRotated:
         async with self._rotating:
             async with self._writing:
                 # Whatever is written from here on is encrypted with the new key.
