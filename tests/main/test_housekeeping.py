@@ -46,7 +46,7 @@ async def test_mounts_that_nothing_has_used_for_long_go_and_leave_their_blobs(tm
 
         await tidy_up(store, blobs, 0, 100.0 + MOUNTS_UNUSED_S)
         assert await store.get_mount(mount_id)
-        assert await blobs.missing((sha256,)) == ()
+        assert blobs.path(sha256) is not None  # not by `missing`: what somebody was told of stays
         await tidy_up(store, blobs, 0, 101.0 + MOUNTS_UNUSED_S)
 
         with pytest.raises(PlatformError, match=mount_id):
