@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -141,7 +142,9 @@ class Line(Generic[R]):
         return bool(outcomes[0])
 
     def _begin(self, count_max: int) -> list[_Waiter[R]]:
-        first = self._waiters[: min(self._at_once, count_max)]
+        # Not for who has just run out of time: he would be gone, and what he gets of use to nobody for a while.
+        waiting = (waiter for waiter in self._waiters if not waiter.done.done())
+        first = list(islice(waiting, min(self._at_once, count_max)))
         for waiter in first:
             waiter.is_tried = True
         return first
@@ -161,7 +164,7 @@ class Line(Generic[R]):
                 results = await asyncio.gather(*(waiter.attempt() for waiter in first), return_exceptions=True)
                 for waiter, result in zip(first, results, strict=True):
                     self._settle(waiter, result)
-                is_over = self._nothing in results and news == self._news
+                is_over = not first or (self._nothing in results and news == self._news)
         finally:
             self._is_serving = False
 
