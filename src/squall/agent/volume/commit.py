@@ -18,7 +18,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from squall.agent.volume.upper import Fingerprint, Reading, WrittenFile, read_upper
+from squall.agent.volume.upper import Fingerprint, Reading, WrittenFile, fingerprint_of, read_upper
 from squall.protocol.errors import CONFLICT, PlatformError
 from squall.protocol.ids import new_id
 from squall.protocol.records import replace
@@ -124,7 +124,18 @@ class Committer:
                 # Removed since it was read; the next one is told.
                 captured.left.append(file.path)
         await self._close(pack, captured)
+        await self._leave_changed(captured)
         return captured
+
+    async def _leave_changed(self, captured: _Captured) -> None:
+        """What was written to while it was read may be torn: it is for the next commit. Of a container that is frozen,
+        or has ended, nothing is."""
+        local = {one.path: one.local for one in captured.reading.files}
+        same = await self._aside(
+            lambda: {one.path for one in captured.files if fingerprint_of(local[one.path]) == one.fingerprint}
+        )
+        captured.left += [one.path for one in captured.files if one.path not in same]
+        captured.files = [one for one in captured.files if one.path in same]
 
     async def _take(self, file: WrittenFile, pack: _Pack, captured: _Captured) -> None:
         size = file.change.size

@@ -20,8 +20,9 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from squall.agent.disk import Space, space_of
 from squall.agent.volume.tree_image import Content
-from squall.protocol.errors import INTERNAL, PlatformError
+from squall.protocol.errors import EXHAUSTED, INTERNAL, PlatformError
 from squall.protocol.volume import BLOCK_BYTES, HOLE
 from squall.runtime.removal import remove_tree
 
@@ -29,6 +30,9 @@ R = TypeVar("R")
 
 FETCHES_MAX = 4
 """Blocks on their way at once: each is 8 MiB of memory."""
+FREE_SPARES = 4
+"""Contents that nobody uses go when less is free than so many times what is to be spare on a disk."""
+EVICTED_AT_ONCE = 100
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _log = logging.getLogger("squall.agent.volume.contents")
@@ -48,13 +52,22 @@ class BlockSource(Protocol):
 class VolumeContents:
     """All there are. Used by one agent at a time."""
 
-    def __init__(self, directory: Path, source: BlockSource, executor: Executor) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        source: BlockSource,
+        executor: Executor,
+        space: Callable[[Path], Space] = space_of,
+    ) -> None:
         self._files = directory / "files"
         self._new = directory / "new"
         self._boot = directory / "boot"
         self._source = source
         self._executor = executor
+        self._space = space
         self._fetches = asyncio.Semaphore(FETCHES_MAX)
+        self.in_use: Callable[[], frozenset[str]] = frozenset
+        """Names of what somebody has mounted, or is about to."""
         self._unchecked: set[str] = set()
         """Names of what was written before this boot."""
 
@@ -88,29 +101,69 @@ class VolumeContents:
             OSError: the disk takes no more.
         """
         lists = blocks_of or {}
-        missing = [one for one in wanted if not await self._is_here(one, lists)]
+        missing = await self._aside(lambda: [one for one in wanted if not self._is_here(one, lists)])
+        blocks = {one: lists.get(one.block_list, one.blocks) for one in missing}
+        await self._have_room(sum(_bytes_of(one, found) for one, found in blocks.items()), len(missing))
         # Small ones share blocks: each block is fetched once.
         by_block: dict[str, list[Content]] = {}
         tasks = []
-        for content in missing:
-            if len(content.blocks) == 1 and not content.block_list:
-                by_block.setdefault(content.blocks[0], []).append(content)
+        for content, found in blocks.items():
+            if len(found) == 1:
+                by_block.setdefault(found[0], []).append(content)
             else:
-                tasks.append(self._make_large(content, lists.get(content.block_list, content.blocks)))
+                tasks.append(self._make_large(content, found))
         tasks += [self._make_small(block, contents) for block, contents in by_block.items()]
         await _all(tasks)
 
-    async def _is_here(self, content: Content, lists: dict[str, tuple[str, ...]]) -> bool:
+    def _is_here(self, content: Content, lists: dict[str, tuple[str, ...]]) -> bool:
         name = content.name
         if name not in self._unchecked:
             return self.path(name).exists()
-        blocks = lists.get(content.block_list, content.blocks)
-        is_right = await self._aside(lambda: _is_right(self.path(name), content, blocks))
+        is_right = _is_right(self.path(name), content, lists.get(content.block_list, content.blocks))
         self._unchecked.discard(name)
         if not is_right:
             # What fits into a pack cannot be told from its own bytes: it comes again, too.
             self.path(name).unlink(missing_ok=True)
         return is_right
+
+    async def _have_room(self, wanted_bytes: int, wanted_files: int) -> None:
+        await self.evict(wanted_bytes, wanted_files)
+        space = self._space(self._files)
+        if wanted_bytes > space.free_bytes - space.spare_bytes:
+            message = (
+                f"a volume needs {_mib(wanted_bytes)} more on this node, whose disk has {_mib(space.free_bytes)} free"
+            )
+        elif space.spare_inodes and wanted_files > space.free_inodes - space.spare_inodes:
+            message = f"a volume needs {wanted_files} more files on this node, whose disk takes {space.free_inodes}"
+        else:
+            return
+        raise PlatformError(EXHAUSTED, f"{message}; free space in the file system of the agent's data directory")
+
+    async def evict(self, wanted_bytes: int = 0, wanted_files: int = 0) -> int:
+        """Remove contents that nobody uses, those first that were not read for the longest time, until enough of the
+        disk is free beside what is wanted; how many."""
+        space = self._space(self._files)
+        missing_bytes = space.spare_bytes * FREE_SPARES + wanted_bytes - space.free_bytes
+        # A file system that does not count inodes has plenty.
+        missing_files = space.spare_inodes and space.spare_inodes * FREE_SPARES + wanted_files - space.free_inodes
+        found = await self._aside(self._by_age) if missing_bytes > 0 or missing_files > 0 else []
+        count = 0
+        for at in range(0, len(found), EVICTED_AT_ONCE):
+            # Asked anew, and not aside: nobody begins to use one between the question and its end.
+            in_use = self.in_use()
+            for size_bytes, path in found[at : at + EVICTED_AT_ONCE]:
+                if (missing_bytes > 0 or missing_files > count) and path.name not in in_use:
+                    path.unlink(missing_ok=True)
+                    missing_bytes -= size_bytes
+                    count += 1
+            await asyncio.sleep(0)
+        return count
+
+    def _by_age(self) -> list[tuple[int, Path]]:
+        """Contents and what each takes of the disk, those first that were not read for the longest time."""
+        found = [(path.stat(), path) for path in self._files.glob("*/*")]
+        found.sort(key=lambda one: one[0].st_atime_ns)
+        return [(status.st_blocks * 512, path) for status, path in found]
 
     async def _make_small(self, block: str, contents: Sequence[Content]) -> None:
         data = b"" if block == HOLE else await self._block(block)
@@ -173,6 +226,15 @@ async def _all(waiting: Sequence[Coroutine[Any, Any, None]]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _bytes_of(content: Content, blocks: Sequence[str]) -> int:
+    """What it takes of the disk: holes take nothing."""
+    return min(content.size, BLOCK_BYTES * sum(block != HOLE for block in blocks))
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{-(-size_bytes // 2**20)} MiB"
 
 
 def _check(block: str, data: bytes) -> None:

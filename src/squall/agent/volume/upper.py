@@ -67,6 +67,10 @@ def read_upper(upper: str, first_id: int, known: Mapping[str, Fingerprint]) -> R
         known: `seen` of the reading before, as far as that was committed.
     """
     reading = Reading()
+    if not os.path.isdir(upper):
+        # It was never made, or its disk is away: that nothing is there says nothing of what was.
+        reading.seen = dict(known)
+        return reading
     reader = _Reader(reading, first_id, known)
     reader.read(os.fsencode(upper), "", "")
     gone = sorted(known.keys() - reading.seen.keys())
@@ -192,6 +196,14 @@ def _entries(directory: bytes) -> Iterator[tuple[str, bytes, os.stat_result]]:
         entries = [(entry.name, entry.path, entry.stat(follow_symlinks=False)) for entry in found]
     for name, local, status in sorted(entries, key=lambda one: one[0]):
         yield _text(name), local, status
+
+
+def fingerprint_of(path: bytes) -> Fingerprint | None:
+    """Of a file as it is now; None when it is gone."""
+    try:
+        return _fingerprint(os.lstat(path))
+    except OSError:
+        return None
 
 
 def _fingerprint(status: os.stat_result) -> Fingerprint:

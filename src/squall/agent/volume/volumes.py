@@ -1,6 +1,6 @@
 """The volumes of this node's containers: mounted, committed, and given other versions.
 
-    <data>/volumes/trees/<root>.erofs             the tree of a version, for the kernel
+    <data>/volumes/trees/<root>.erofs, .names     the tree of a version, for the kernel; which contents it has
     <data>/volumes/contents/…                     what is in the files (`contents.py`)
     <data>/volumes/written/<id>/record.json       of a container: which volumes, and on which versions it writes
     <data>/volumes/written/<id>/<name>-<number>/  an upper
@@ -22,6 +22,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from squall.agent.disk import Space, space_of
 from squall.agent.volume.commit import Committer, Written
 from squall.agent.volume.contents import VolumeContents
 from squall.agent.volume.source import PeerVolumes
@@ -45,6 +46,8 @@ RELOAD_TRIES = 5
 BUSY_TRIES = 5
 BUSY_PAUSE_S = 0.02
 """Between attempts to swap a version while walks through the old one are under way."""
+_IMAGE, _NAMES, _EMPTY = ".erofs", ".names", "empty"
+EVICT_S = 600.0
 FREEZE_S = 10.0
 """A container that cannot be frozen in that time, as it waits for a disk, goes on, and whoever asked is told."""
 
@@ -63,6 +66,8 @@ class WrittenRecord:
     """How many versions it has had before."""
     is_read_only: bool = False
     sub_path: str = ""
+    root: str = ""
+    """What the tree of the version is called."""
 
 
 @dataclass(slots=True)
@@ -98,6 +103,7 @@ class NodeVolumes:
         runtime: Runtime,
         executor: Executor,
         monotonic: Callable[[], float] = time.monotonic,
+        space: Callable[[Path], Space] = space_of,
     ) -> None:
         self._trees = directory / "trees"
         self._written = directory / "written"
@@ -105,10 +111,13 @@ class NodeVolumes:
         self._runtime = runtime
         self._executor = executor
         self._monotonic = monotonic
-        self._contents = VolumeContents(directory / "contents", source, executor)
+        self._contents = VolumeContents(directory / "contents", source, executor, space)
         self._committer = Committer(source, executor)
         self._holders: dict[str, _Holder] = {}
         self._making: dict[str, asyncio.Lock] = {}
+        self._names: dict[str, frozenset[str]] = {}
+        """Of each tree that is used, or being made, the names of its contents."""
+        self._contents.in_use = self._in_use
 
     def prepare(self) -> None:
         """Take stock, and find what earlier containers have written. Blocks."""
@@ -137,19 +146,26 @@ class NodeVolumes:
             PlatformError: a version cannot be had.
             OSError: the disk takes no more.
         """
-        holder = _Holder(runtime_id, id_range, container_id)
+        # Known from now on: what it is to have is not taken away meanwhile.
+        holder = self._holders[runtime_id] = _Holder(runtime_id, id_range, container_id)
+        try:
+            return await self._open(holder, starts)
+        except BaseException:
+            self._holders.pop(runtime_id, None)
+            raise
+
+    async def _open(self, holder: _Holder, starts: Sequence[VolumeStart]) -> tuple[Volume, ...]:
         made = []
         for index, start in enumerate(starts):
             mount = start.mount
             is_read_only = mount.is_read_only or mount.version is not None
             one = WrittenRecord(
-                mount.volume_id, str(index), mount.target, start.version, 0, is_read_only, mount.sub_path
+                mount.volume_id, str(index), mount.target, start.version, 0, is_read_only, mount.sub_path, start.root
             )
             holder.volumes.append(self._mounted(holder, one))
             image = await self._tree(mount, start.version, start.root)
-            made.append(self._volume(runtime_id, one, image))
+            made.append(self._volume(holder.runtime_id, one, image))
         self._write(holder)
-        self._holders[runtime_id] = holder
         return tuple(made)
 
     def adopt(self, runtime_id: str, id_range: IdRange) -> None:
@@ -231,7 +247,7 @@ class NodeVolumes:
         mount = VolumeMount(old.volume_id, old.target, old.is_read_only, old.sub_path)
         image = await self._tree(mount, version, root)
         new = WrittenRecord(
-            old.volume_id, old.name, old.target, version, old.number + 1, old.is_read_only, old.sub_path
+            old.volume_id, old.name, old.target, version, old.number + 1, old.is_read_only, old.sub_path, root
         )
         fresh = self._mounted(holder, new)
         volume = self._volume(holder.runtime_id, new, image)
@@ -293,9 +309,39 @@ class NodeVolumes:
             with contextlib.suppress(ContainerMissing):
                 await self._runtime.thaw(runtime_id)
 
+    def _in_use(self) -> frozenset[str]:
+        """Names of contents that somebody has mounted, or is about to."""
+        roots = {one.record.root for holder in self._holders.values() for one in holder.volumes}
+        making = {name.removesuffix(_IMAGE) for name in self._making}
+        for root in [root for root in list(self._names) if root not in roots | making]:
+            del self._names[root]
+        for root in roots - self._names.keys():
+            path = self._trees / f"{root or _EMPTY}{_NAMES}"
+            self._names[root] = frozenset(path.read_text().split()) if path.exists() else frozenset()
+        return frozenset().union(*self._names.values())
+
+    async def evict(self) -> None:
+        """Remove trees that nobody has mounted, and contents when the disk is short."""
+        used = {one.record.root or _EMPTY for holder in self._holders.values() for one in holder.volumes}
+        for path in self._trees.glob(f"*{_IMAGE}"):
+            if path.stem not in used and path.name not in self._making:
+                path.unlink()
+                path.with_suffix(_NAMES).unlink(missing_ok=True)
+        try:
+            count = await self._contents.evict()
+        except OSError as error:
+            _log.warning("contents of volumes that nobody uses cannot be removed: %s", error)
+        else:
+            if count:
+                _log.info("%d contents of volumes that nobody used are gone: the disk is short", count)
+
     async def run(self) -> None:
         """Commit in the background, for ever; also what earlier containers have left."""
+        evict_at = self._monotonic() + EVICT_S
         while True:
+            if self._monotonic() > evict_at:
+                evict_at = self._monotonic() + EVICT_S
+                await self.evict()
             await asyncio.sleep(BACKGROUND_S / 5)
             for holder in list(self._holders.values()):
                 if holder.is_gone:
@@ -320,14 +366,18 @@ class NodeVolumes:
 
     async def _tree(self, mount: VolumeMount, version: int, root: str) -> Path:
         """The image of a version's tree, with all contents of its files here."""
-        path = self._trees / f"{root or 'empty'}.erofs"
-        async with self._making.setdefault(path.name, asyncio.Lock()):
-            # The contents may have gone since.
-            entries = await self._source.tree(mount.volume_id, version) if root else []
-            await self._fetch(mount.volume_id, version, entries)
-            if not path.exists():
-                await self._aside(lambda: _write_image(entries, path))
-        self._making.pop(path.name, None)
+        path = self._trees / f"{root or _EMPTY}{_IMAGE}"
+        try:
+            async with self._making.setdefault(path.name, asyncio.Lock()):
+                # The contents may have gone since.
+                entries = await self._source.tree(mount.volume_id, version) if root else []
+                names = frozenset(one.name for entry in entries if (one := content_of(entry)) is not None)
+                self._names[root] = names
+                await self._fetch(mount.volume_id, version, entries)
+                if not path.exists():
+                    await self._aside(lambda: _write_image(entries, path, names))
+        finally:
+            self._making.pop(path.name, None)
         return path
 
     async def _fetch(self, volume_id: str, version: int, entries: Sequence[VolumeChange]) -> None:
@@ -390,7 +440,8 @@ class NodeVolumes:
         await asyncio.get_running_loop().run_in_executor(self._executor, work)
 
 
-def _write_image(entries: Sequence[VolumeChange], path: Path) -> None:
+def _write_image(entries: Sequence[VolumeChange], path: Path, names: frozenset[str]) -> None:
+    path.with_suffix(_NAMES).write_text("\n".join(sorted(names)))
     new = path.with_suffix(".new")
     new.unlink(missing_ok=True)
     write_tree_image(entries, new)
