@@ -6,10 +6,12 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 from tests.e2e.installation import PROGRAMS, Installation, wait_until
 from tests.kernel.executors import NEEDS_RUNSC
 
+EXAMPLE = Path(__file__).parent.parent.parent / "examples/storage/checkpoints.py"
 WRITES = "keeping.py::sleep_after_writing"
 
 
@@ -77,3 +79,12 @@ def test_what_a_killed_server_had_not_committed_the_next_one_commits(fresh_squal
     # The call runs again, and sleeps.
     assert fresh_squall.command("app", "stop", "keeping", "--yes").code == 0
     running.wait(20)
+
+
+def test_the_example_goes_on_from_its_checkpoint_and_its_model_is_read(squall: Installation) -> None:
+    ended = squall.command("run", str(EXAMPLE))
+
+    assert ended.code == 0, ended
+    assert "begins at step 0" in ended.out, ended
+    assert "begins at step 50" in ended.out, ended
+    assert ended.out.splitlines()[-1] == "the slope is 3.00, so of 7 it makes 21.0"
