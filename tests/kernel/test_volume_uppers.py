@@ -79,7 +79,7 @@ class Written:
         reading = read_upper(str(self._writable / "upper"), 0, self.known)
         changes = list(reading.changes)
         for file in reading.files:
-            data = Path(os.fsdecode(file.local)).read_bytes()
+            data = (self._writable / "upper" / os.fsdecode(file.local)).read_bytes()
             block = f"{len(self.blocks):064x}"
             self.blocks[block] = data
             changes.append(_with_blocks(file.change, (block,) if data else ()))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import fcntl
 import hashlib
+import mmap
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from squall.agent.volume import upper as upper_module
 from squall.agent.volume.commit import Committer, Written
 from squall.protocol.errors import CONFLICT, UNAVAILABLE, PlatformError
 from squall.protocol.volume import VolumeChange, VolumeCommit, VolumeCommitted, VolumeVersion
@@ -210,3 +215,143 @@ async def test_while_it_is_frozen_only_what_has_changed_is_put(container: Contai
     (changes,) = container.store.commits
     assert {change.path: container.store.content(change)[:3] for change in changes}["late"] == b"new"
     assert puts == [2, 3]
+
+
+# A container that means harm
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A directory that no container has anything to do with."""
+    directory = tmp_path / "outside"
+    directory.mkdir()
+    (directory / "file").write_bytes(b"secret")
+    return directory
+
+
+async def test_a_directory_that_becomes_a_link_while_it_is_committed_leads_nowhere(
+    container: Container, outside: Path
+) -> None:
+    directory = container.upper / "z"
+    directory.mkdir()
+    container.write("z/file", b"public")
+    container.write("a-large", b"x" * 300 * KIB)
+
+    def swap() -> None:
+        if not directory.is_symlink():
+            directory.rename(container.upper / "away")
+            directory.symlink_to(outside)
+
+    container.store.before_put = swap
+    changes = await container.commit()
+    assert "z/file" not in changes
+    assert not any(b"secret" in block for block in container.store.blocks.values())
+
+
+async def test_a_directory_that_becomes_a_link_while_it_is_listed_leads_nowhere(
+    container: Container, outside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = container.upper / "z"
+    directory.mkdir()
+    container.write("z/file", b"public")
+    entries = upper_module._entries
+
+    def swapping(fd: int) -> list[tuple[str, os.stat_result]]:
+        found = entries(fd)
+        if not directory.is_symlink():
+            directory.rename(container.upper / "away")
+            directory.symlink_to(outside)
+        return found
+
+    monkeypatch.setattr(upper_module, "_entries", swapping)
+    await container.commit()
+    assert container.store.blocks == {}
+
+
+async def test_a_directory_in_the_place_of_another_is_for_the_next_and_nothing_of_it_is_removed(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = container.upper / "z"
+    directory.mkdir()
+    container.write("z/file", b"one")
+    await container.commit()
+    entries = upper_module._entries
+
+    def swapping(fd: int) -> list[tuple[str, os.stat_result]]:
+        found = entries(fd)
+        if not (container.upper / "away").exists():
+            directory.rename(container.upper / "away")
+            directory.mkdir()
+        return found
+
+    monkeypatch.setattr(upper_module, "_entries", swapping)
+    assert await container.commit() == {}
+
+
+async def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(container: Container) -> None:
+    container.write("a-large", b"x" * 300 * KIB)
+    path = container.write("file", b"one")
+
+    def swap() -> None:
+        path.unlink()
+        os.mkfifo(path)
+        container.store.before_put = lambda: None
+
+    container.store.before_put = swap
+    async with asyncio.timeout(10):
+        assert set(await container.commit()) == {"a-large"}
+
+
+async def test_whoever_opens_a_file_while_it_is_looked_at_sends_no_signal_that_ends_the_agent(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = container.write("file", b"one")
+    real, opened = fcntl.fcntl, []
+
+    def fcntl_and_open(fd: int, command: int, argument: int = 0) -> int:
+        done = real(fd, command, argument)
+        if (command, argument) == (fcntl.F_SETLEASE, fcntl.F_RDLCK):
+            with contextlib.suppress(BlockingIOError):
+                os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            opened.append(path)
+        return done
+
+    monkeypatch.setattr(fcntl, "fcntl", fcntl_and_open)
+    got: list[int] = []
+    before = signal.signal(signal.SIGIO, lambda number, frame: got.append(number))
+    try:
+        await container.commit(is_patient=True)
+    finally:
+        signal.signal(signal.SIGIO, before)
+    assert opened
+    assert got == []
+
+
+async def test_a_tree_of_any_depth_is_read(container: Container) -> None:
+    fd = os.open(container.upper, os.O_RDONLY)
+    for _ in range(1_500):
+        os.mkdir("d", dir_fd=fd)
+        below = os.open("d", os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = below
+    os.close(fd)
+    assert len(await container.commit()) == 1_500
+
+
+async def test_what_is_stored_to_mapped_memory_after_a_commit_is_in_the_next(container: Container) -> None:
+    path = container.write("mapped", bytes(8_192))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as memory:
+        for number in (1, 2, 3):
+            memory[0] = number
+            changes = await container.commit()
+            assert container.store.content(changes["mapped"])[0] == number
+    assert set(await container.commit()) == {"mapped"}
+    assert await container.commit() == {}
+
+
+async def test_what_is_closed_is_not_read_so_nothing_of_it_counts_as_removed(container: Container) -> None:
+    path = container.write("one", b"1")
+    await container.commit()
+    await container.written.close()
+    path.unlink()
+    assert await container.commit() == {}

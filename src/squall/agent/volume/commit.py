@@ -8,17 +8,19 @@ those in the background: they freeze nothing, and leave what is open for writing
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import hashlib
 import logging
 import os
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
-from squall.agent.volume.upper import Fingerprint, Reading, WrittenFile, fingerprint_of, read_upper
+from squall.agent.volume.upper import Fingerprint, Reading, WrittenFile, is_unchanged, open_written, read_upper
 from squall.protocol.errors import CONFLICT, PlatformError
 from squall.protocol.ids import new_id
 from squall.protocol.records import replace
@@ -30,6 +32,11 @@ PACKED_BYTES_MAX = 256 * 1024
 """Files up to this size share blocks."""
 PUTS_MAX = 3
 """Blocks on their way at once."""
+BLOCKS_AT_ONCE = 256
+"""Of a file, that somebody waits for: a program can make it as large as it likes by saying so."""
+OPEN: Fingerprint = (-1,)
+"""Of a file that was open for writing when it was committed: what is stored to mapped memory changes no time, so it is
+read again."""
 RESTARTS_MAX = 5
 
 _log = logging.getLogger("squall.agent.volume.commit")
@@ -63,7 +70,16 @@ class Written:
     """As the history shows who wrote it."""
     committed: dict[str, Fingerprint] = field(default_factory=dict)
     """What has been in a commit, as it was then."""
+    is_closed: bool = False
+    """It may be removed, and is not read any more: what is missing would be taken for what a program removed."""
+    keep: Callable[[dict[str, Fingerprint]], None] = lambda committed: None
+    """Write down what has been in a commit. Blocks."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def close(self) -> None:
+        """Wait for whoever reads it, and let nobody begin."""
+        async with self.lock:
+            self.is_closed = True
 
 
 class Committer:
@@ -92,6 +108,8 @@ class Committer:
             PlatformError: the server cannot be reached, refuses, or has no room. Nothing is lost: the next one is told.
         """
         async with written.lock:
+            if written.is_closed:
+                return None
             if freeze is None:
                 return await self._send(written, cause, await self._capture(written, {}, is_patient=is_patient))
             # Most of it is done by then.
@@ -101,54 +119,57 @@ class Committer:
             return await self._send(written, cause, captured)
 
     async def _capture(self, written: Written, ahead: dict[str, _File], *, is_patient: bool) -> _Captured:
-        reading = await self._aside(lambda: read_upper(written.upper, written.first_id, written.committed))
-        pack = _Pack()
-        captured = _Captured(reading)
+        upper = written.upper
+        reading = await self._aside(lambda: read_upper(upper, written.first_id, written.committed))
+        pack, captured = _Pack(), _Captured(upper, reading)
+        captured.open = await self._aside(lambda: _open_for_writing(upper, reading.files))
         for file in reading.files:
             known = ahead.get(file.path)
-            if (
-                known is not None
-                and known.fingerprint == file.fingerprint
-                and await self._aside(
-                    lambda file=file: not is_open_for_writing(file.local)  # type: ignore[misc]
-                )
-            ):
+            is_open = file.path in captured.open
+            if is_patient and is_open:
+                captured.left.append(file.path)
+            elif known is not None and known.fingerprint == file.fingerprint and not is_open:
                 captured.files.append(known)
-                continue
-            if is_patient and await self._aside(lambda file=file: is_open_for_writing(file.local)):  # type: ignore[misc]
-                captured.left.append(file.path)
-                continue
-            try:
-                await self._take(file, pack, captured)
-            except FileNotFoundError:
-                # Removed since it was read; the next one is told.
-                captured.left.append(file.path)
+            else:
+                try:
+                    await self._take(file, pack, captured)
+                except FileNotFoundError:
+                    # Removed since it was read; the next one is told.
+                    captured.left.append(file.path)
         await self._close(pack, captured)
-        await self._leave_changed(captured)
+        await self._leave_changed(captured, is_patient=is_patient)
         return captured
 
-    async def _leave_changed(self, captured: _Captured) -> None:
+    async def _leave_changed(self, captured: _Captured, *, is_patient: bool) -> None:
         """What was written to while it was read may be torn: it is for the next commit. Of a container that is frozen,
         or has ended, nothing is."""
-        local = {one.path: one.local for one in captured.reading.files}
-        same = await self._aside(
-            lambda: {one.path for one in captured.files if fingerprint_of(local[one.path]) == one.fingerprint}
-        )
-        captured.left += [one.path for one in captured.files if one.path not in same]
-        captured.files = [one for one in captured.files if one.path in same]
+        upper, taken = captured.upper, {one.path for one in captured.files}
+        files = [one for one in captured.reading.files if one.path in taken]
+
+        def same() -> set[str]:
+            unchanged = {one.path for one in files if is_unchanged(upper, one)}
+            return unchanged - _open_for_writing(upper, files) if is_patient else unchanged
+
+        right = await self._aside(same)
+        captured.left += [one.path for one in captured.files if one.path not in right]
+        captured.files = [one for one in captured.files if one.path in right]
 
     async def _take(self, file: WrittenFile, pack: _Pack, captured: _Captured) -> None:
         size = file.change.size
         if size <= PACKED_BYTES_MAX:
-            data = await self._aside(lambda: _read_all(file.local))
+            data = await self._aside(lambda: _read_all(captured.upper, file))
             if len(pack.data) + len(data) > BLOCK_BYTES:
                 await self._close(pack, captured)
             pack.files.append((file, len(pack.data), len(data)))
             pack.data += data
             return
-        fd = await self._aside(lambda: os.open(file.local, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW))
+        fd = await self._aside(lambda: open_written(captured.upper, file))
+        blocks: list[str] = []
         try:
-            blocks = await asyncio.gather(*(self._put_block(fd, at, size) for at in range(0, size, BLOCK_BYTES)))
+            for begin in range(0, size, BLOCK_BYTES * BLOCKS_AT_ONCE):
+                end = min(size, begin + BLOCK_BYTES * BLOCKS_AT_ONCE)
+                putting = (self._put_block(fd, at, size) for at in range(begin, end, BLOCK_BYTES))
+                blocks += await asyncio.gather(*putting)
         finally:
             os.close(fd)
         captured.files.append(_File(file.path, file.fingerprint, replace(file.change, blocks=tuple(blocks))))
@@ -180,12 +201,14 @@ class Committer:
         seen = {path: one for path, one in reading.seen.items() if path not in left}
         # What is left for the next is as it was known, if it was.
         seen |= {path: written.committed[path] for path in left if path in written.committed}
+        seen |= {one.path: OPEN for one in captured.files if one.path in captured.open}
         changes = [*reading.changes, *(one.change for one in captured.files)]
         if not changes:
             written.committed = seen
             return None
         version = await self._send_pages(written, cause, changes)
         written.committed = seen
+        await self._aside(lambda: written.keep(seen))
         return version
 
     async def _send_pages(self, written: Written, cause: str, changes: Sequence[VolumeChange]) -> VolumeVersion | None:
@@ -231,10 +254,13 @@ class _File:
 
 @dataclass(slots=True)
 class _Captured:
+    upper: str
     reading: Reading
     files: list[_File] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     """Paths for the next commit."""
+    open: set[str] = field(default_factory=set)
+    """Paths that somebody could write to when it began."""
 
 
 @dataclass(slots=True)
@@ -243,28 +269,35 @@ class _Pack:
     files: list[tuple[WrittenFile, int, int]] = field(default_factory=list)
 
 
-def is_open_for_writing(path: bytes) -> bool:
-    """Whether anybody can change a file's content just now: by a descriptor, or by memory that is mapped."""
+def _open_for_writing(upper: str, files: Sequence[WrittenFile]) -> set[str]:
+    """Which of these files anybody can change just now: by a descriptor, or by memory that is mapped."""
+    found = set()
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            fd = open_written(upper, file)
+            try:
+                if _is_open_for_writing(fd):
+                    found.add(file.path)
+            finally:
+                os.close(fd)
+    return found
+
+
+def _is_open_for_writing(fd: int) -> bool:
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return False
-    try:
+        # Whoever opens it for writing while there is a lease has this signal sent, which ends nobody; SIGIO would.
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
         fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
     except OSError as error:
         # A file system without leases tells nothing: nothing is left out there.
         return error.errno in (errno.EAGAIN, errno.EACCES)
-    else:
-        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
-        return False
-    finally:
-        os.close(fd)
+    fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    return False
 
 
-def _read_all(path: bytes) -> bytes:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    with open(fd, "rb") as file:
-        return file.read(BLOCK_BYTES)
+def _read_all(upper: str, file: WrittenFile) -> bytes:
+    with open(open_written(upper, file), "rb") as opened:
+        return opened.read(PACKED_BYTES_MAX + 1)
 
 
 def _hashed(fd: int, at: int, size: int) -> tuple[str, bytes]:

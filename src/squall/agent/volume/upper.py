@@ -6,24 +6,32 @@
     a file marked metacopy              the content of the version's, at its own path or that of its redirect
     anything else                       as it is
 
+The container may change all of it at any moment. So nothing is found by a path that it could put a link into:
+directories and files are opened beneath the upper, and what is found there by then has to be what was listed.
+
 Reading is told what was read before, so that it says what has changed since; what was there then and is gone now has no
 mark of its own where the version never had it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from squall.agent.beneath import open_beneath
 from squall.protocol import volume as wire
 from squall.protocol.volume import DIRECTORY, SYMLINK, VolumeChange
 
 _OPAQUE, _REDIRECT = "trusted.overlay.opaque", "trusted.overlay.redirect"
 _METACOPY = "trusted.overlay.metacopy"
 _NOBODY = 65_534
+_OTHER_NOW = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENXIO, errno.ENODEV)
+"""What says that at a path is something else than was listed there."""
 _MARK_BLOCKS = 8
 """Of 512 bytes: what marks may take by themselves."""
 
@@ -36,9 +44,21 @@ class WrittenFile:
 
     path: str
     local: bytes
+    """Its path in the upper."""
     change: VolumeChange
     """What puts it, but for its blocks."""
     fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    """One that is still to be read."""
+
+    local: bytes
+    path: str
+    lower: str | None
+    """That of the version's directory below it, if there is one."""
+    inode: int | None
 
 
 @dataclass(slots=True)
@@ -71,8 +91,11 @@ def read_upper(upper: str, first_id: int, known: Mapping[str, Fingerprint]) -> R
         # It was never made, or its disk is away: that nothing is there says nothing of what was.
         reading.seen = dict(known)
         return reading
-    reader = _Reader(reading, first_id, known)
-    reader.read(os.fsencode(upper), "", "")
+    top = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _Reader(top, reading, first_id, known).read()
+    finally:
+        os.close(top)
     gone = sorted(known.keys() - reading.seen.keys())
     last, removed = None, []
     for path in gone:
@@ -85,14 +108,42 @@ def read_upper(upper: str, first_id: int, known: Mapping[str, Fingerprint]) -> R
 
 
 class _Reader:
-    def __init__(self, reading: Reading, first_id: int, known: Mapping[str, Fingerprint]) -> None:
+    def __init__(self, top: int, reading: Reading, first_id: int, known: Mapping[str, Fingerprint]) -> None:
+        self._top = top
         self._reading = reading
         self._first_id = first_id
         self._known = known
+        self._to_read: list[_Directory] = []
 
-    def read(self, directory: bytes, path: str, lower: str | None) -> None:
-        """One directory: where it is, its path, and that of the version's directory below it, if there is one."""
-        for name, local, status in _entries(directory):
+    def read(self) -> None:
+        """All directories, each before what is in it."""
+        self._to_read.append(_Directory(b"", "", "", None))
+        while self._to_read:
+            directory = self._to_read.pop()
+            try:
+                fd = open_beneath(self._top, directory.local, os.O_RDONLY | os.O_DIRECTORY | os.O_NONBLOCK)
+            except OSError as error:
+                if error.errno not in _OTHER_NOW:
+                    raise
+                self._leave(directory)
+                continue
+            try:
+                if directory.inode in (None, os.fstat(fd).st_ino):
+                    self._read_one(fd, directory)
+                else:
+                    self._leave(directory)
+            finally:
+                os.close(fd)
+
+    def _leave(self, directory: _Directory) -> None:
+        """Something else is there by now: what it is, the next reading finds."""
+        below = f"{directory.path}/"
+        self._reading.seen |= {path: one for path, one in self._known.items() if path.startswith(below)}
+
+    def _read_one(self, fd: int, directory: _Directory) -> None:
+        path, lower = directory.path, directory.lower
+        for name, status in _entries(fd):
+            local = os.path.join(b"/proc/self/fd", b"%d" % fd, os.fsencode(name))
             here = f"{path}/{name}" if path else name
             below = None if lower is None else f"{lower}/{name}".lstrip("/")
             kind = stat.S_IFMT(status.st_mode)
@@ -105,7 +156,7 @@ class _Reader:
                 self._file(here, local, status, lower, below, is_new=is_new)
             elif kind == stat.S_IFLNK:
                 if is_new:
-                    target = _text(os.readlink(local))
+                    target = _text(os.readlink(os.fsencode(name), dir_fd=fd))
                     change = self._change(here, status, SYMLINK, target=wire.to_wire(target))
                     self._reading.changes.append(change)
             elif kind == stat.S_IFCHR and status.st_rdev == 0:
@@ -136,7 +187,7 @@ class _Reader:
             if is_another and redirect is not None and below is not None:
                 self._reading.changes.append(VolumeChange(wire.to_wire(here), wire.COPY, target=wire.to_wire(below)))
             self._reading.changes.append(self._change(here, status, DIRECTORY))
-        self.read(local, here, None if is_opaque else below)
+        self._to_read.append(_Directory(os.fsencode(here), here, None if is_opaque else below, status.st_ino))
         return fingerprint
 
     def _file(
@@ -153,7 +204,7 @@ class _Reader:
                 self._reading.changes.append(change)
                 return
         change = self._change(here, status, wire.FILE, size=status.st_size)
-        self._reading.files.append(WrittenFile(here, local, change, _fingerprint(status)))
+        self._reading.files.append(WrittenFile(here, os.fsencode(here), change, _fingerprint(status)))
 
     def _change(
         self,
@@ -191,19 +242,50 @@ def _beside(lower: str | None, here: str) -> str | None:
     return None if lower is None else f"{lower}/{here.rpartition('/')[2]}".lstrip("/")
 
 
-def _entries(directory: bytes) -> Iterator[tuple[str, bytes, os.stat_result]]:
-    with os.scandir(directory) as found:
-        entries = [(entry.name, entry.path, entry.stat(follow_symlinks=False)) for entry in found]
-    for name, local, status in sorted(entries, key=lambda one: one[0]):
-        yield _text(name), local, status
+def _entries(directory: int) -> list[tuple[str, os.stat_result]]:
+    found = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            # What was removed meanwhile is not there.
+            with contextlib.suppress(FileNotFoundError):
+                found.append((entry.name, entry.stat(follow_symlinks=False)))
+    found.sort(key=lambda one: one[0])
+    return found
 
 
-def fingerprint_of(path: bytes) -> Fingerprint | None:
-    """Of a file as it is now; None when it is gone."""
+def open_written(upper: str, file: WrittenFile) -> int:
+    """Open a file of an upper for reading; the caller closes it.
+
+    Raises:
+        FileNotFoundError: it is not there any more, or something else is.
+    """
+    top = os.open(upper, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        return _fingerprint(os.lstat(path))
-    except OSError:
-        return None
+        # Something that waits for whoever opens it may be there by now.
+        fd = open_beneath(top, file.local, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno not in _OTHER_NOW:
+            raise
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file.path) from error
+    finally:
+        os.close(top)
+    status = os.fstat(fd)
+    if stat.S_ISREG(status.st_mode) and status.st_ino == file.fingerprint[0]:
+        return fd
+    os.close(fd)
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), file.path)
+
+
+def is_unchanged(upper: str, file: WrittenFile) -> bool:
+    """Whether a file is as it was read."""
+    try:
+        fd = open_written(upper, file)
+    except FileNotFoundError:
+        return False
+    try:
+        return _fingerprint(os.fstat(fd)) == file.fingerprint
+    finally:
+        os.close(fd)
 
 
 def _fingerprint(status: os.stat_result) -> Fingerprint:

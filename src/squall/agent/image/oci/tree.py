@@ -7,32 +7,21 @@ absolute or not, and so does `..`. The last name of a path is never followed at 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
 import os
 import stat
 from collections.abc import Iterator, Set
 from typing import BinaryIO
 
-_OPENAT2 = 437
-"""The number of the system call, the same on every architecture."""
-_RESOLVE_NO_XDEV = 0x01
-_RESOLVE_NO_MAGICLINKS = 0x02
-_RESOLVE_IN_ROOT = 0x10
-_AGAIN_MAX = 1_000
+from squall.agent.beneath import IN_ROOT, NO_MAGICLINKS, NO_XDEV, open_beneath
+
 _DEPTH_MAX = 200
 _COPY_BYTES = 1 << 20
 _ZEROS = bytes(_COPY_BYTES)
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class UnsafePath(Exception):
     """A path is not one that an image may name; the message says why."""
-
-
-class _How(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
 def names_of(path: str) -> tuple[str, ...]:
@@ -65,22 +54,7 @@ class Tree:
 
     def open(self, path: str, flags: int = os.O_RDONLY) -> int:
         """Open what a path leads to, links followed inside; the caller closes it."""
-        how = _How(flags | os.O_CLOEXEC, 0, _RESOLVE_IN_ROOT | _RESOLVE_NO_MAGICLINKS | _RESOLVE_NO_XDEV)
-        for _ in range(_AGAIN_MAX):
-            found = _LIBC.syscall(
-                ctypes.c_long(_OPENAT2),
-                ctypes.c_int(self._root),
-                ctypes.c_char_p(os.fsencode(path or ".")),
-                ctypes.byref(how),
-                ctypes.c_size_t(ctypes.sizeof(how)),
-            )
-            if found >= 0:
-                return int(found)
-            number = ctypes.get_errno()
-            # The kernel gives up on `..` while anything on the machine is being renamed.
-            if number not in (errno.EAGAIN, errno.EINTR):
-                raise OSError(number, os.strerror(number), path)
-        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN), path)
+        return open_beneath(self._root, os.fsencode(path), flags, IN_ROOT | NO_MAGICLINKS | NO_XDEV)
 
     def directory(self, names: tuple[str, ...], *, is_made: bool) -> int:
         """An open directory, kept open until another one is asked for; missing ones are made if `is_made`."""
