@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -11,10 +12,12 @@ from typing import Any, cast
 import pytest
 
 from squall.agent.disk import Space
+from squall.agent.volume import volumes as volumes_module
 from squall.agent.volume.volumes import NodeVolumes
-from squall.protocol.errors import NOT_FOUND, PlatformError
-from squall.protocol.volume import VolumeChange, VolumeMount, VolumeStart
-from squall.runtime.spec import IdRange
+from squall.protocol.errors import EXHAUSTED, NOT_FOUND, PlatformError
+from squall.protocol.volume import VolumeChange, VolumeCommit, VolumeCommitted, VolumeMount, VolumeStart, VolumeVersion
+from squall.runtime.spec import ContainerStatus, IdRange
+from tests.agent.parts import until
 
 IDS = IdRange(100_000)
 SHORT = Space(2**20 + 4_096, 10**9, 2**20, 100)
@@ -28,6 +31,9 @@ class Server:
 
     def __init__(self) -> None:
         self.gone: set[int] = set()
+        self.commits: list[VolumeCommit] = []
+        self.deleted: set[str] = set()
+        self.is_full = False
 
     async def tree(self, volume_id: str, version: int) -> list[VolumeChange]:
         if version in self.gone:
@@ -37,6 +43,44 @@ class Server:
 
     async def block(self, sha256: str) -> bytes:
         return next(data for data in map(_data, range(100)) if hashlib.sha256(data).hexdigest() == sha256)
+
+    async def missing(self, sha256s: Sequence[str]) -> set[str]:
+        return set()
+
+    def pages(self, changes: Sequence[VolumeChange]) -> list[tuple[VolumeChange, ...]]:
+        return [tuple(changes)]
+
+    async def newest(self, volume_id: str) -> VolumeVersion:
+        if volume_id in self.deleted:
+            raise PlatformError(NOT_FOUND, f"no volume {volume_id}")
+        return VolumeVersion(1)
+
+    async def commit(self, record: VolumeCommit) -> VolumeCommitted:
+        await self.newest(record.volume_id)
+        if self.is_full:
+            raise PlatformError(EXHAUSTED, "no room")
+        self.commits.append(record)
+        return VolumeCommitted(await self.newest(record.volume_id))
+
+
+class Containers:
+    """What a runtime has, and which of them are frozen."""
+
+    def __init__(self) -> None:
+        self.living: set[str] = set()
+        self.frozen: set[str] = set()
+        self.is_stuck = False
+
+    async def freeze(self, container_id: str) -> None:
+        self.frozen.add(container_id)
+        if self.is_stuck:
+            await asyncio.sleep(60)
+
+    async def thaw(self, container_id: str) -> None:
+        self.frozen.discard(container_id)
+
+    async def list(self) -> list[ContainerStatus]:
+        return [ContainerStatus(container_id, 1, {}, None) for container_id in self.living]
 
 
 def _data(version: int) -> bytes:
@@ -49,13 +93,13 @@ class Node:
     def __init__(self, directory: Path, executor: ThreadPoolExecutor) -> None:
         self.directory = directory
         self.server = Server()
+        self.containers = Containers()
         self._executor = executor
         self.volumes = self.start()
 
     def start(self) -> NodeVolumes:
-        # Nothing here asks the runtime.
         self.volumes = NodeVolumes(
-            self.directory, cast(Any, self.server), cast(Any, None), self._executor, space=lambda path: SHORT
+            self.directory, cast(Any, self.server), cast(Any, self.containers), self._executor, space=lambda path: SHORT
         )
         self.volumes.prepare()
         return self.volumes
@@ -66,6 +110,23 @@ class Node:
             for number in versions
         ]
         await self.volumes.open(runtime_id, starts, IDS, "ta-1")
+
+    async def open_writable(self, runtime_id: str, *versions: int) -> list[Path]:
+        """Where it writes."""
+        starts = [VolumeStart(VolumeMount(f"vo-{one}", f"/{one}"), one, _root(one)) for one in versions]
+        made = await self.volumes.open(runtime_id, starts, IDS, "ta-1")
+        uppers = [Path(one.writable) / "upper" for one in made]
+        for upper in uppers:
+            upper.mkdir(parents=True)
+        return uppers
+
+    async def serve_until(self, is_so: Callable[[], bool]) -> None:
+        task = asyncio.create_task(self.volumes.run())
+        try:
+            await until(is_so)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     def trees(self) -> set[str]:
         return {path.stem for path in (self.directory / "trees").glob("*.erofs")}
@@ -86,6 +147,14 @@ def _roots(versions: Sequence[int]) -> set[str]:
 def node(tmp_path: Path) -> Iterator[Node]:
     with ThreadPoolExecutor(2) as executor:
         yield Node(tmp_path, executor)
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("BACKGROUND_S", "END_AGAIN_S"):
+        monkeypatch.setattr(volumes_module, name, 0.05)
+    monkeypatch.setattr(volumes_module, "LAST_TRIES_S", (0.0,))
+    monkeypatch.setattr(volumes_module, "FREEZE_S", 0.1)
 
 
 async def test_what_containers_have_mounted_stays_and_the_rest_goes(node: Node) -> None:
@@ -139,3 +208,91 @@ async def test_a_start_that_fails_holds_nothing(node: Node) -> None:
         await node.open("a", 1, 2)
     await node.volumes.evict()
     assert (node.trees(), node.contents()) == (set(), 0)
+
+
+# What is written
+
+
+async def test_the_next_agent_does_not_commit_again_what_is_in_a_version(node: Node) -> None:
+    (upper,) = await node.open_writable("a", 1)
+    (upper / "one").write_bytes(b"")
+    (upper / "moved").write_bytes(b"")
+    await node.volumes.commit("a", "vo-1")
+    (upper / "moved").rename(upper / "there")
+    node.start().adopt("a", IDS)
+    await node.volumes.commit("a", "vo-1")
+    first, second = node.server.commits
+    assert [change.path for change in first.changes] == ["moved", "one"]
+    assert [(change.path, change.action) for change in second.changes] == [("moved", "remove"), ("there", "put")]
+
+
+async def test_what_cannot_be_committed_at_the_end_is_kept_until_it_can(node: Node) -> None:
+    (upper,) = await node.open_writable("a", 1)
+    (upper / "one").write_bytes(b"")
+    node.server.is_full = True
+    await node.volumes.close("a")
+    assert (upper / "one").exists()
+    node.server.is_full = False
+    await node.serve_until(lambda: not upper.exists())
+    assert len(node.server.commits) == 1
+
+
+async def test_a_deleted_volume_takes_nothing_of_the_others_along(node: Node) -> None:
+    uppers = await node.open_writable("a", 1, 2)
+    for upper in uppers:
+        (upper / "one").write_bytes(b"")
+    node.server.deleted.add("vo-1")
+    await node.volumes.close("a")
+    assert [record.volume_id for record in node.server.commits] == ["vo-2"]
+    assert not uppers[0].exists()
+
+
+async def test_records_that_cannot_be_read_are_set_aside_with_what_was_written(node: Node) -> None:
+    (upper,) = await node.open_writable("a", 1)
+    (upper / "one").write_bytes(b"")
+    (upper.parent.parent / "record.json").write_text("{")
+    node.start()
+    (kept,) = (node.directory / "lost").glob("a-*/0-0/upper/one")
+    assert kept.exists()
+
+
+async def test_a_container_that_an_agent_left_frozen_goes_on_with_the_next(node: Node) -> None:
+    await node.open_writable("a", 1)
+    node.containers.living.add("a")
+    node.containers.frozen.add("a")
+    node.start().adopt("a", IDS)
+    await node.serve_until(lambda: not node.containers.frozen)
+
+
+async def test_a_container_that_cannot_be_frozen_goes_on_and_whoever_asked_is_told(node: Node) -> None:
+    await node.open_writable("a", 1)
+    node.containers.is_stuck = True
+    with pytest.raises(PlatformError, match="could not be frozen"):
+        await node.volumes.commit("a", "vo-1")
+    assert not node.containers.frozen
+
+
+async def test_a_container_that_cannot_be_taken_over_yet_keeps_what_it_writes(node: Node) -> None:
+    (upper,) = await node.open_writable("a", 1)
+    (gone,) = await node.open_writable("b", 2)
+    node.containers.living.add("a")
+    node.start()
+    await node.serve_until(lambda: not gone.exists())
+    assert upper.exists()
+
+
+async def test_one_that_fails_does_not_keep_others_from_being_committed(node: Node) -> None:
+    (broken,) = await node.open_writable("a", 1)
+    (upper,) = await node.open_writable("b", 2)
+    for path in (broken, upper):
+        (path / "one").write_bytes(b"")
+    commit = node.server.commit
+
+    async def failing(record: VolumeCommit) -> VolumeCommitted:
+        if record.volume_id == "vo-1":
+            raise RecursionError
+        return await commit(record)
+
+    node.server.commit = failing  # type: ignore[method-assign]
+    await node.serve_until(lambda: bool(node.server.commits))
+    assert node.server.commits[0].volume_id == "vo-2"

@@ -3,7 +3,7 @@
     <data>/volumes/trees/<root>.erofs, .names     the tree of a version, for the kernel; which contents it has
     <data>/volumes/contents/…                     what is in the files (`contents.py`)
     <data>/volumes/written/<id>/record.json       of a container: which volumes, and on which versions it writes
-    <data>/volumes/written/<id>/<name>-<number>/  an upper
+    <data>/volumes/written/<id>/<name>-<number>/  an upper; with .json, what of it has been in a commit
 
 What a container has written stays until it is in a commit: it outlives the container, the agent and the spawner, and is
 committed by the next agent if need be.
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
 import os
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
@@ -27,6 +29,7 @@ from squall.agent.volume.commit import Committer, Written
 from squall.agent.volume.contents import VolumeContents
 from squall.agent.volume.source import PeerVolumes
 from squall.agent.volume.tree_image import content_of, write_tree_image
+from squall.agent.volume.upper import Fingerprint
 from squall.protocol.errors import CONFLICT, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.records import from_wire, record, to_wire
 from squall.protocol.volume import VolumeChange, VolumeMount, VolumeStart, VolumeVersion
@@ -48,6 +51,8 @@ BUSY_PAUSE_S = 0.02
 """Between attempts to swap a version while walks through the old one are under way."""
 _IMAGE, _NAMES, _EMPTY = ".erofs", ".names", "empty"
 EVICT_S = 600.0
+END_AGAIN_S = 30.0
+"""Between attempts to commit what a container has left."""
 FREEZE_S = 10.0
 """A container that cannot be frozen in that time, as it waits for a disk, goes on, and whoever asked is told."""
 
@@ -89,6 +94,10 @@ class _Holder:
     container_id: str
     volumes: list[_Mounted] = field(default_factory=list)
     is_gone: bool = False
+    is_inherited: bool = False
+    """From an earlier agent, which may have left it frozen; not served yet."""
+    next_try: float = 0.0
+    """After a failure."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One freezes it at a time."""
 
@@ -121,19 +130,24 @@ class NodeVolumes:
 
     def prepare(self) -> None:
         """Take stock, and find what earlier containers have written. Blocks."""
-        for path in (self._trees, self._written):
+        for path in (self._trees.parent, self._trees, self._written):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in self._trees.glob("*.new"):
             path.unlink()
         self._contents.prepare()
         for path in self._written.iterdir():
             holder = self._read(path)
-            if holder is None:
-                remove_tree(str(path))
-            else:
+            if holder is not None:
                 # Until somebody takes it over.
-                holder.is_gone = True
+                holder.is_gone = holder.is_inherited = True
                 self._holders[path.name] = holder
+            elif any(one.is_dir() for one in path.iterdir()):
+                lost = self._trees.parent / "lost"
+                lost.mkdir(mode=0o700, exist_ok=True)
+                os.rename(path, lost / f"{path.name}-{secrets.token_hex(4)}")
+                _log.error("what %s wrote to volumes is kept in %s, and is not committed", path.name, lost)
+            else:
+                remove_tree(str(path))
 
     # Containers that come
 
@@ -189,22 +203,43 @@ class NodeVolumes:
 
     async def _is_finished(self, holder: _Holder) -> bool:
         """Commit the last of it; whether nothing is left."""
-        try:
-            for mounted in holder.volumes:
-                if mounted.written is not None:
-                    await self._committer.commit(mounted.written, "at the end")
-        except PlatformError as error:
-            if error.code != NOT_FOUND:
-                _log.warning("%s: what it wrote to a volume cannot be committed now: %s", holder.runtime_id, error)
+        async with holder.lock:
+            if self._holders.get(holder.runtime_id) is not holder:
+                return True
+            written = [mounted.written for mounted in holder.volumes if mounted.written is not None]
+            done = [await self._is_committed(holder, one) for one in written]
+            if not all(done):
+                holder.next_try = self._monotonic() + END_AGAIN_S
                 return False
-            # The volume was deleted.
-            _log.warning("%s: %s", holder.runtime_id, error)
-        except OSError as error:
-            _log.error("%s: what it wrote to a volume cannot be read: %s", holder.runtime_id, error)
-            return False
-        self._holders.pop(holder.runtime_id, None)
-        await self._aside(lambda: remove_tree(str(self._written / holder.runtime_id)))
+            del self._holders[holder.runtime_id]
+            # Nobody reads what is being removed, and takes it for what the container did.
+            for one in written:
+                await one.close()
+            await self._aside(lambda: remove_tree(str(self._written / holder.runtime_id)))
         return True
+
+    async def _is_committed(self, holder: _Holder, written: Written) -> bool:
+        """Commit the last of one volume; True also when the volume is there no more."""
+        what = f"{holder.runtime_id}: what it wrote to volume {written.volume_id}"
+        try:
+            await self._committer.commit(written, "at the end")
+        except PlatformError as error:
+            if error.code == NOT_FOUND and await self._is_deleted(written.volume_id):
+                _log.warning("%s goes with it: it was deleted", what)
+                return True
+            _log.warning("%s cannot be committed now: %s", what, error)
+            return False
+        except OSError as error:
+            _log.error("%s cannot be read: %s", what, error)
+            return False
+        return True
+
+    async def _is_deleted(self, volume_id: str) -> bool:
+        try:
+            await self._source.newest(volume_id)
+        except PlatformError as error:
+            return error.code == NOT_FOUND
+        return False
 
     # While they run
 
@@ -265,8 +300,12 @@ class NodeVolumes:
         if is_swapped:
             holder.volumes[place] = fresh
         self._write(holder)
-        gone = old if is_swapped else new
-        await self._aside(lambda: remove_tree(str(self._upper(holder.runtime_id, gone))))
+        gone = mounted if is_swapped else fresh
+        if gone.written is not None:
+            await gone.written.close()
+        upper = self._upper(holder.runtime_id, gone.record)
+        await self._aside(lambda: remove_tree(str(upper)))
+        _committed_path(upper).unlink(missing_ok=True)
         return is_swapped
 
     async def _swap_frozen(self, holder: _Holder, mounted: _Mounted, volume: Volume) -> bool:
@@ -295,19 +334,22 @@ class NodeVolumes:
     async def _frozen(self, runtime_id: str) -> AsyncIterator[None]:
         """Meanwhile nothing in the container runs."""
         try:
+            await self._freeze(runtime_id)
+            yield
+        finally:
+            # Also when freezing was given up in the middle.
+            with contextlib.suppress(ContainerMissing):
+                await self._runtime.thaw(runtime_id)
+
+    async def _freeze(self, runtime_id: str) -> None:
+        try:
             async with asyncio.timeout(FREEZE_S):
                 await self._runtime.freeze(runtime_id)
         except TimeoutError:
-            await self._runtime.thaw(runtime_id)
             message = f"{runtime_id} could not be frozen in {FREEZE_S:.0f} s: a process of it waits for a disk"
             raise PlatformError(UNAVAILABLE, f"{message}; try again") from None
         except ContainerMissing as error:
             raise PlatformError(NOT_FOUND, str(error)) from error
-        try:
-            yield
-        finally:
-            with contextlib.suppress(ContainerMissing):
-                await self._runtime.thaw(runtime_id)
 
     def _in_use(self) -> frozenset[str]:
         """Names of contents that somebody has mounted, or is about to."""
@@ -343,13 +385,36 @@ class NodeVolumes:
                 evict_at = self._monotonic() + EVICT_S
                 await self.evict()
             await asyncio.sleep(BACKGROUND_S / 5)
-            for holder in list(self._holders.values()):
-                if holder.is_gone:
-                    if self._source.is_connected:
-                        await self._is_finished(holder)
-                    continue
-                for mounted in list(holder.volumes):
-                    await self._look(holder, mounted)
+            holders = list(self._holders.values())
+            living = await self._living() if any(holder.is_gone for holder in holders) else None
+            for holder in holders:
+                try:
+                    await self._serve(holder, living)
+                except Exception:  # noqa: BLE001 - one container does not keep the others from being committed
+                    _log.exception("%s: what it wrote to volumes is not committed", holder.runtime_id)
+                    holder.next_try = self._monotonic() + END_AGAIN_S
+
+    async def _living(self) -> frozenset[str] | None:
+        """Containers that the runtime has; None when it does not say."""
+        try:
+            return frozenset(status.container_id for status in await self._runtime.list())
+        except (RuntimeFailure, OSError):
+            return None
+
+    async def _serve(self, holder: _Holder, living: frozenset[str] | None) -> None:
+        if self._monotonic() < holder.next_try:
+            return
+        if holder.is_gone:
+            # One that cannot be taken over just now still writes.
+            if self._source.is_connected and living is not None and holder.runtime_id not in living:
+                await self._is_finished(holder)
+            return
+        if holder.is_inherited:
+            with contextlib.suppress(ContainerMissing):
+                await self._runtime.thaw(holder.runtime_id)
+            holder.is_inherited = False
+        for mounted in list(holder.volumes):
+            await self._look(holder, mounted)
 
     async def _look(self, holder: _Holder, mounted: _Mounted) -> None:
         now = self._monotonic()
@@ -401,8 +466,16 @@ class NodeVolumes:
     def _mounted(self, holder: _Holder, one: WrittenRecord) -> _Mounted:
         written = None
         if not one.is_read_only:
-            upper = f"{self._upper(holder.runtime_id, one)}/upper"
-            written = Written(one.volume_id, upper, holder.id_range.start, one.version, holder.container_id)
+            path = self._upper(holder.runtime_id, one)
+            written = Written(
+                one.volume_id,
+                f"{path}/upper",
+                holder.id_range.start,
+                one.version,
+                holder.container_id,
+                _read_committed(path),
+                keep=functools.partial(_keep_committed, path),
+            )
         return _Mounted(one, written, self._monotonic() + BACKGROUND_S)
 
     def _upper(self, runtime_id: str, one: WrittenRecord) -> Path:
@@ -431,13 +504,38 @@ class NodeVolumes:
             for one in told["volumes"]:
                 found = from_wire(WrittenRecord, one)
                 holder.volumes.append(self._mounted(holder, found))
-        except (OSError, ValueError, KeyError) as error:
-            _log.error("what %s wrote to volumes cannot be found: %s", directory.name, error)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.error("what %s wrote to volumes cannot be told: %s", directory.name, error)
             return None
         return holder
 
     async def _aside(self, work: Callable[[], object]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _committed_path(upper: Path) -> Path:
+    return upper.with_name(f"{upper.name}.json")
+
+
+def _keep_committed(upper: Path, committed: dict[str, Fingerprint]) -> None:
+    path = _committed_path(upper)
+    # It is gone when the container is.
+    with contextlib.suppress(FileNotFoundError):
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(committed))
+        os.replace(new, path)
+
+
+def _read_committed(upper: Path) -> dict[str, Fingerprint]:
+    """What an earlier agent has committed; without it, everything is committed once more."""
+    try:
+        told = json.loads(_committed_path(upper).read_text())
+        return {path: tuple(int(number) for number in one) for path, one in told.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        _log.warning("%s: what was committed of it cannot be told: %s", upper, error)
+        return {}
 
 
 def _write_image(entries: Sequence[VolumeChange], path: Path, names: frozenset[str]) -> None:
