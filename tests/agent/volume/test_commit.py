@@ -19,6 +19,7 @@ from squall.agent.volume import upper as upper_module
 from squall.agent.volume.commit import Committer, Written
 from squall.protocol.errors import CONFLICT, UNAVAILABLE, PlatformError
 from squall.protocol.volume import VolumeChange, VolumeCommit, VolumeCommitted, VolumeVersion
+from squall.runtime.removal import remove_tree
 
 KIB = 1_024
 
@@ -335,7 +336,11 @@ async def test_a_tree_of_any_depth_is_read(container: Container) -> None:
         os.close(fd)
         fd = below
     os.close(fd)
-    assert len(await container.commit()) == 1_500
+    try:
+        assert len(await container.commit()) == 1_500
+    finally:
+        # Whoever tidies up after the tests cannot.
+        remove_tree(str(container.upper / "d"))
 
 
 async def test_what_is_stored_to_mapped_memory_after_a_commit_is_in_the_next(container: Container) -> None:

@@ -16,6 +16,7 @@ from squall.agent.volume import volumes as volumes_module
 from squall.agent.volume.volumes import NodeVolumes
 from squall.protocol.errors import EXHAUSTED, NOT_FOUND, PlatformError
 from squall.protocol.volume import VolumeChange, VolumeCommit, VolumeCommitted, VolumeMount, VolumeStart, VolumeVersion
+from squall.runtime.errors import RuntimeFailure
 from squall.runtime.spec import ContainerStatus, IdRange
 from tests.agent.parts import until
 
@@ -296,3 +297,23 @@ async def test_one_that_fails_does_not_keep_others_from_being_committed(node: No
     node.server.commit = failing  # type: ignore[method-assign]
     await node.serve_until(lambda: bool(node.server.commits))
     assert node.server.commits[0].volume_id == "vo-2"
+
+
+async def test_a_half_of_what_was_written_is_never_found_by_the_next_agent(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (upper,) = await node.open_writable("a", 1)
+    for name in ("one", "two"):
+        (upper / name).write_bytes(b"")
+
+    def broken_off(path: str) -> None:
+        next(Path(path).glob("*/upper/one")).unlink()
+        raise RuntimeFailure("cannot delete it")
+
+    monkeypatch.setattr(volumes_module, "remove_tree", broken_off)
+    await node.volumes.close("a")
+    monkeypatch.undo()
+    before = len(node.server.commits)
+    await node.start().close("a")
+    assert len(node.server.commits) == before
+    assert not list((node.directory / "gone").iterdir())

@@ -4,6 +4,7 @@
     <data>/volumes/contents/…                     what is in the files (`contents.py`)
     <data>/volumes/written/<id>/record.json       of a container: which volumes, and on which versions it writes
     <data>/volumes/written/<id>/<name>-<number>/  an upper; with .json, what of it has been in a commit
+    <data>/volumes/gone/                          on its way out
 
 What a container has written stays until it is in a commit: it outlives the container, the agent and the spawner, and is
 committed by the next agent if need be.
@@ -116,6 +117,7 @@ class NodeVolumes:
     ) -> None:
         self._trees = directory / "trees"
         self._written = directory / "written"
+        self._gone = directory / "gone"
         self._source = source
         self._runtime = runtime
         self._executor = executor
@@ -130,8 +132,10 @@ class NodeVolumes:
 
     def prepare(self) -> None:
         """Take stock, and find what earlier containers have written. Blocks."""
-        for path in (self._trees.parent, self._trees, self._written):
+        for path in (self._trees.parent, self._trees, self._written, self._gone):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._gone.iterdir():
+            _remove(path)
         for path in self._trees.glob("*.new"):
             path.unlink()
         self._contents.prepare()
@@ -215,7 +219,7 @@ class NodeVolumes:
             # Nobody reads what is being removed, and takes it for what the container did.
             for one in written:
                 await one.close()
-            await self._aside(lambda: remove_tree(str(self._written / holder.runtime_id)))
+            await self._aside(lambda: self._discard(self._written / holder.runtime_id))
         return True
 
     async def _is_committed(self, holder: _Holder, written: Written) -> bool:
@@ -304,7 +308,7 @@ class NodeVolumes:
         if gone.written is not None:
             await gone.written.close()
         upper = self._upper(holder.runtime_id, gone.record)
-        await self._aside(lambda: remove_tree(str(upper)))
+        await self._aside(lambda: self._discard(upper))
         _committed_path(upper).unlink(missing_ok=True)
         return is_swapped
 
@@ -485,6 +489,13 @@ class NodeVolumes:
         writable = "" if one.is_read_only else str(self._upper(runtime_id, one))
         return Volume(one.name, one.target, str(image), self._contents.directory, writable, one.sub_path)
 
+    def _discard(self, path: Path) -> None:
+        """Remove what is in commits. Away at once: nobody finds a half of it, and takes the rest for removed."""
+        place = self._gone / f"{path.name}-{secrets.token_hex(4)}"
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(path, place)
+            _remove(place)
+
     def _write(self, holder: _Holder) -> None:
         directory = self._written / holder.runtime_id
         directory.mkdir(mode=0o700, exist_ok=True)
@@ -511,6 +522,14 @@ class NodeVolumes:
 
     async def _aside(self, work: Callable[[], object]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _remove(path: Path) -> None:
+    try:
+        remove_tree(str(path))
+    except RuntimeFailure as error:
+        # The next agent tries again.
+        _log.warning("%s", error)
 
 
 def _committed_path(upper: Path) -> Path:
