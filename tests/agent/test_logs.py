@@ -132,6 +132,7 @@ async def test_a_long_line_is_cut_and_its_pieces_keep_their_input(reading: Readi
     assert all(len(entry.text) <= LINE_BYTES_MAX for entry in entries)
 
 
+@pytest.mark.long
 async def test_batches_fit_a_frame_whatever_is_in_the_lines(reading: Reading) -> None:
     made, printer = reading
     for _ in range(100):
@@ -234,6 +235,7 @@ def whole(text: bytes, label: bytes = b"in-abc:0") -> bytes:
     return MARK + label + SEPARATOR + text + b"\n"
 
 
+@pytest.mark.long
 async def test_text_that_was_flushed_is_told_soon_and_once_more_as_a_whole_line(reading: Reading) -> None:
     made, printer = reading
     os.write(printer.stdout, piece(b"one ") + piece(b"two "))
@@ -278,6 +280,7 @@ async def test_progress_is_told_as_it_is_then_and_kept_as_it_was_last(reading: R
     assert last.stage == ""
 
 
+@pytest.mark.long
 async def test_line_that_goes_on_for_long_is_told_to_all_now_and_then(
     reading: Reading, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,6 +390,7 @@ async def test_end_of_a_flood_comes_before_what_comes_after_it(narrow: None, mon
     assert [entry.text for entry in taken(made)] == []
 
 
+@pytest.mark.long
 async def test_lines_soon_after_a_flood_are_all_kept(narrow: None, reading: Reading) -> None:
     made, printer = reading
     await pour(printer, FLOOD)

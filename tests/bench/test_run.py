@@ -100,6 +100,7 @@ def test_every_benchmark_has_its_module_and_known_references() -> None:
     assert all(set(benchmark.ratios) <= names for benchmark in BENCHMARKS)
 
 
+@pytest.mark.long
 def test_program_that_is_not_to_go_on_may_stop_what_it_has_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,7 @@ def tree(folder: Path) -> dict[str, tuple[object, ...]]:
 # There and back
 
 
+@pytest.mark.long
 def test_a_directory_there_and_back(name: str, source: Path, tmp_path: Path) -> None:
     said = ran("put", name, source, "in/here")
     assert said.err.startswith(f"Uploaded {source} to in/here: 5 files, 59 MB. ")
@@ -184,6 +185,7 @@ def test_a_reader_of_the_pipe_that_has_enough_is_no_failure(name: str, source: P
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.long
 def test_a_get_that_is_killed_goes_on(name: str, source: Path, tmp_path: Path) -> None:
     ran("put", name, source)
     # All but the end: as kill -9 leaves it between two blocks.
@@ -257,6 +259,7 @@ def test_half_a_file_goes_on(name: str, source: Path, tmp_path: Path, monkeypatc
     assert not half.exists()
 
 
+@pytest.mark.long
 def test_half_a_file_that_is_wrong_is_not_kept(name: str, source: Path, tmp_path: Path) -> None:
     ran("put", name, source / "large")
     ran("get", name, "large", tmp_path)

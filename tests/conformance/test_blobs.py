@@ -206,6 +206,7 @@ async def test_eviction_spares_what_somebody_was_told_of(blobs: ObjectBlobStore,
     assert await blobs.evict(0, frozenset()) == 1_200
 
 
+@pytest.mark.long
 async def test_what_is_doubted_is_looked_at_and_forgotten_when_it_is_damaged(blobs: ObjectBlobStore) -> None:
     whole, damaged = await put(blobs, b"whole" * 2_000_000), await put(blobs, b"damaged")
     await _damage(blobs, damaged, b"damageD")

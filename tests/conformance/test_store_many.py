@@ -82,6 +82,7 @@ async def test_postgres_reads_no_table_whole_though_it_was_empty_at_first(postgr
     assert max(read.values()) < 2_200_000, read
 
 
+@pytest.mark.long
 async def test_later_inputs_that_have_an_output_are_told_from_others(store: Store) -> None:
     calls = [made(number)[0] for number in range(700)]
     inputs = [tuple(StoredInput(call.call_id, index, b"in") for index in range(3)) for call in calls]

@@ -142,6 +142,7 @@ async def test_versions_of_an_app_that_has_stopped_are_listed_and_no_more(store:
     assert caught.value.code == "not_found"
 
 
+@pytest.mark.long
 async def test_ten_thousand_functions_are_one_version_and_so_is_what_changes_of_them(store: Store) -> None:
     functions = tuple(make_function(f"f{number:05}") for number in range(10_000))
     await publish(store, 1, *functions)

@@ -92,6 +92,7 @@ def die_at(step: int) -> None:
     secrets.Secrets._seal_again = again  # type: ignore[method-assign]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("step", range(1, COUNT + 4))
 def test_whenever_a_rotation_is_killed_every_secret_is_there(tmp_path: Path, step: int) -> None:
     asyncio.run(fill(tmp_path))

@@ -13,6 +13,7 @@ from squall.runtime.errors import ContainerMissing, JoinFailure, RuntimeFailure
 from squall.runtime.wire import FRAME_BYTES_MAX, FrameReader, encode_frame, failure_from_json, failure_to_json
 
 
+@pytest.mark.long
 @given(st.lists(st.dictionaries(st.text(max_size=5), st.integers(), max_size=3), max_size=5), st.integers(1, 9))
 def test_frames_arrive_whole_in_order(messages: list[dict[str, int]], step: int) -> None:
     messages = [{name: value for name, value in message.items() if name != "fds"} for message in messages]

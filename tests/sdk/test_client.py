@@ -204,6 +204,7 @@ def test_an_app_that_was_stopped_meanwhile_costs_a_container_no_other_call(serve
     assert answer.sha256s == ("0" * 64,)
 
 
+@pytest.mark.long
 def test_ctrl_c_while_waiting_stops_the_app(server: ServerDouble) -> None:
     server.callables["square"] = lambda x: time.sleep(2)
 

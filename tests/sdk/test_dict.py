@@ -223,6 +223,7 @@ def test_an_ephemeral_dict_is_gone_after_its_block(real_server: RealServer) -> N
     assert squall.Dict.objects.list() == []
 
 
+@pytest.mark.long
 def test_nothing_is_lost_or_done_twice_over_restarts_of_the_server(real_server: RealServer, cache: squall.Dict) -> None:
     stop = threading.Event()
 

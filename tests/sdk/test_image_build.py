@@ -319,6 +319,7 @@ def wait_until_it_connects(builds: _image_build.Builds) -> None:
         time.sleep(0.001)
 
 
+@pytest.mark.long
 async def test_an_image_that_was_built_as_the_app_stopped_is_there(server: ServerDouble, image: squall.Image) -> None:
     """What has come is looked at before the rest is given up."""
     Watch(server)

@@ -32,6 +32,7 @@ def put(mount: _mount.Mount) -> None:
     run(_mount.upload(client, mount))
 
 
+@pytest.mark.long
 def test_of_a_large_file_only_what_changed_is_sent_again(tmp_path: Path, server: ServerDouble) -> None:
     path = tmp_path / "data.bin"
     content = os.urandom(BLOCK_BYTES * 3 + 7)

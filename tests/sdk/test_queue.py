@@ -237,6 +237,7 @@ def test_ctrl_c_ends_a_waiting_get_and_takes_nothing(real_server: RealServer, jo
     assert jobs.len() == 1
 
 
+@pytest.mark.long
 def test_what_is_too_large_or_cannot_be_pickled_is_refused_and_nothing_is_put(jobs: squall.Queue) -> None:
     with pytest.raises(RequestSizeError, match=r"cannot put it into queue jobs: the item has 1.00 MiB, and 1 is the"):
         jobs.put_many([1, b"x" * 2**20])
@@ -285,6 +286,7 @@ def test_queues_are_made_listed_deleted_and_told_about(jobs: squall.Queue) -> No
         squall.Queue.from_name("jobs").len()
 
 
+@pytest.mark.long
 def test_nothing_is_lost_or_doubled_over_breaks_and_restarts(real_server: RealServer, jobs: squall.Queue) -> None:
     taken: list[int] = []
     puts_are_over = threading.Event()

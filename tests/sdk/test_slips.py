@@ -59,6 +59,7 @@ def test_block_that_cannot_be_entered_shows_one_line_of_ours(server: ServerDoubl
     assert len(frames_of_ours(caught.value)) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "call",
     [

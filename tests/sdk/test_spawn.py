@@ -168,6 +168,7 @@ async def test_spawns_of_one_loop_share_few_requests(server: ServerDouble) -> No
     assert len(server.batches) <= 12
 
 
+@pytest.mark.long
 def test_spawns_of_threads_share_requests(server: ServerDouble) -> None:
     server.spawn_s = 0.05
     with app.run(), ThreadPoolExecutor(30) as pool:
@@ -218,6 +219,7 @@ async def test_spawns_of_two_functions_in_turn_share_few_requests(server: Server
     assert len(server.batches) <= 40
 
 
+@pytest.mark.long
 async def test_spawn_of_one_function_waits_for_few_of_another(
     server: ServerDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:

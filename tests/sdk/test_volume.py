@@ -78,6 +78,7 @@ def tree(volume: squall.Volume, path: str = "/") -> list[str]:
 SIZES = [0, 1, 1000, 256 * 1024, 256 * 1024 + 1, BLOCK_BYTES - 1, BLOCK_BYTES, BLOCK_BYTES + 1, 2 * BLOCK_BYTES + 77]
 
 
+@pytest.mark.long
 def test_files_of_every_size_come_back_as_they_were(volume: squall.Volume, tmp_path: Path) -> None:
     contents = {f"size-{size}": os.urandom(size) for size in SIZES}
     contents["zeros"] = bytes(BLOCK_BYTES + 5)
@@ -95,6 +96,7 @@ def test_files_of_every_size_come_back_as_they_were(volume: squall.Volume, tmp_p
     assert sizes == {name: len(data) for name, data in contents.items()}
 
 
+@pytest.mark.long
 def test_holes_of_sparse_files_take_no_room(volume: squall.Volume, real_server: ServerProcess, tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     size = 40 * BLOCK_BYTES + 3
@@ -454,6 +456,7 @@ def test_renamed_listed_and_deleted(real_server: ServerProcess) -> None:
 # Faults
 
 
+@pytest.mark.long
 def test_twenty_thousand_small_files(volume: squall.Volume, tmp_path: Path) -> None:
     for folder in range(20):
         (tmp_path / str(folder)).mkdir()
@@ -466,6 +469,7 @@ def test_twenty_thousand_small_files(volume: squall.Volume, tmp_path: Path) -> N
     assert read(volume, "many/7/777") == b"7/777"
 
 
+@pytest.mark.long
 def test_a_damaged_block_is_named_and_never_handed_out(volume: squall.Volume, real_server: ServerProcess) -> None:
     for size in (1000, BLOCK_BYTES * 3):
         data = os.urandom(size)
@@ -511,6 +515,7 @@ def test_small_files_of_one_block_ask_for_it_once(volume: squall.Volume, monkeyp
     assert len(asked) == 1
 
 
+@pytest.mark.long
 def test_a_server_killed_in_the_middle_of_an_upload(
     own_server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -540,6 +545,7 @@ def test_a_server_killed_in_the_middle_of_an_upload(
         squall.Volume.from_name("killed", version=3).listdir("/")
 
 
+@pytest.mark.long
 def test_an_upload_that_was_cut_off_is_repeated_without_sending_what_came(
     volume: squall.Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -581,6 +587,7 @@ print(open("/proc/self/status").read())
 """
 
 
+@pytest.mark.long
 def test_memory_of_an_upload_is_bounded(real_server: ServerProcess, tmp_path: Path) -> None:
     path = tmp_path / "large"
     block = os.urandom(BLOCK_BYTES)

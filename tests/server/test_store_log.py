@@ -444,6 +444,7 @@ async def test_lines_of_a_function_are_its_own_and_with_its_variants_when_asked(
     assert await of("fu-small") == await of("fu-small", has_variants=True) == ["line 1"]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("text", [LINE_BYTES_MAX * "\x1b", LINE_BYTES_MAX * '"'], ids=["escape", "quote"])
 async def test_batches_fit_a_frame_whatever_is_in_the_lines(logs: FileLogStore, text: str) -> None:
     # Ids as long as there are.

@@ -284,6 +284,7 @@ async def _end(node: Any) -> None:
         await guest.tasks.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_limits_hold_and_everything_ends_whatever_happens(seed: int) -> None:
     await simulate(seed, SMALL)

@@ -54,6 +54,7 @@ class BusyNode(FakeNode):
         return value
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_a_map_of_short_inputs_needs_few_containers_on_a_busy_machine(seed: int) -> None:
     rng = random.Random(seed)

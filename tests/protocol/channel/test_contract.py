@@ -134,6 +134,7 @@ async def test_sending_on_a_closed_channel_does_nothing(pair: tuple[Channel, Cha
         await ours.drain()
 
 
+@pytest.mark.long
 async def test_drain_waits_for_a_slow_reader(pair: tuple[Channel, Channel]) -> None:
     ours, theirs = pair
     receiver = Kept()

@@ -60,6 +60,7 @@ def app_row(number: int, state: str = DEPLOYED) -> StoredApp:
     return StoredApp(f"ap-{number:022}", f"{number:064}", state, float(number // 7), None, TAGS, "main")
 
 
+@pytest.mark.long
 async def test_ten_thousand_apps_with_long_names_and_tags_are_listed(data_dir: Path) -> None:
     async with staged() as stage, connected(stage, data_dir / "s.sock") as client:
         for number in range(COUNT):
@@ -125,6 +126,7 @@ async def test_lists_of_apps_do_not_name_their_functions(data_dir: Path) -> None
         assert found.functions == {"square": spec.function_id}
 
 
+@pytest.mark.long
 async def test_an_answer_that_is_too_large_refuses_one_request_only(data_dir: Path) -> None:
     async with staged() as stage, connected(stage, data_dir / "s.sock") as client:
         app_id = app_row(1).app_id

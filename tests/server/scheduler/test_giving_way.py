@@ -165,6 +165,7 @@ NUMBERS = [1_009 * 3**number for number in range(8)]
 """Of the cores that the containers of each function claim, so that no two have as much."""
 
 
+@pytest.mark.long
 @settings(max_examples=150, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_what_is_kept_chooses_as_what_is_told_of_everything_anew(seed: int) -> None:
@@ -198,6 +199,7 @@ def test_what_is_kept_chooses_as_what_is_told_of_everything_anew(seed: int) -> N
             assert kept.giving_way.choose(now, 1_000) == anew.giving_way.choose(now, 1_000)
 
 
+@pytest.mark.long
 @settings(max_examples=300)
 @given(
     st.lists(

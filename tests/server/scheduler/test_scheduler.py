@@ -298,6 +298,7 @@ class Model:
         return [node_id for *_, node_id in sorted(ranked)]
 
 
+@pytest.mark.long
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32), node_count=st.integers(1, 40))
 def test_what_is_kept_chooses_as_a_look_at_everything_would(seed: int, node_count: int) -> None:

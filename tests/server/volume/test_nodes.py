@@ -68,6 +68,7 @@ def test_a_directory_is_the_same_however_it_came_about(names: dict[str, int], da
     assert at_once[1:] == (len(entries), sum(one.size for one in entries))
 
 
+@pytest.mark.long
 def test_many_changes_one_by_one_end_where_all_at_once_do() -> None:
     chance, nodes, node = random.Random(7), MemoryNodes(), ""
     known: dict[str, Entry] = {}
@@ -146,6 +147,7 @@ def test_a_sparse_file_of_a_terabyte_lists_its_holes_by_number() -> None:
     assert write_blocks(nodes, few) == (tuple(few), "")
 
 
+@pytest.mark.long
 def test_a_large_directory_is_read_in_little_memory() -> None:
     nodes = MemoryNodes()
     node, _, _ = write_directory(nodes, files(50_000))

@@ -216,6 +216,7 @@ def test_replaced_image_keeps_its_layers_for_those_who_fetch_it(folder: BlockSto
     assert all(is_whole(folder, image) for image in images_of(folder))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("end", [Killed, BlockError], ids=["killed", "failing"])
 def test_sweep_that_ends_anywhere_leaves_nothing_that_names_what_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]

@@ -514,6 +514,7 @@ async def test_what_kept_versions_need_is_in_use() -> None:
         assert {"im-old", "im-new"} <= stage.plane.image_users.now().keys()
 
 
+@pytest.mark.long
 async def test_an_image_built_for_a_deploy_is_in_use_before_it_is_published() -> None:
     async with staged() as stage:
         prepared = await prepare(stage)
@@ -578,6 +579,7 @@ async def test_tags_are_replaced() -> None:
         assert (await stage.store.get_app(published.app_id)).tags == {"team": "blue"}
 
 
+@pytest.mark.long
 async def test_many_functions_are_one_version() -> None:
     async with staged() as stage:
         prepared = await prepare(stage)

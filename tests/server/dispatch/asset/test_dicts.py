@@ -312,6 +312,7 @@ async def put_then(stage: Stage, cache: Cache, key: bytes, used_at: float) -> No
     await stage.store.dicts.put(DictWrite(cache.dict_id, new_id("rq"), (entry,)))
 
 
+@pytest.mark.long
 async def test_entries_expire_a_week_after_they_were_used_last() -> None:
     async with cached() as (stage, cache):
         keys = (b"old", b"read", b"asked", b"written")
@@ -328,6 +329,7 @@ async def test_entries_expire_a_week_after_they_were_used_last() -> None:
         assert await cache.count() == 3
 
 
+@pytest.mark.long
 async def test_that_an_entry_is_read_often_is_noted_once_an_hour() -> None:
     async with cached() as (stage, cache):
         noted: list[int] = []
@@ -348,6 +350,7 @@ async def test_that_an_entry_is_read_often_is_noted_once_an_hour() -> None:
         assert set(noted) == {1}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("jump_s", [400 * DAY_S, -400 * DAY_S])
 async def test_a_clock_that_jumps_makes_nothing_expire(jump_s: float) -> None:
     async with cached() as (stage, cache):

@@ -268,6 +268,7 @@ async def test_setting_the_clock_of_the_machine_starts_and_ends_nothing(monkeypa
         assert len(stage.plane.apps.dispatchers[idle.function_id].idle) == 1
 
 
+@pytest.mark.long
 async def test_ten_thousand_functions_of_one_app_that_do_nothing_are_not_looked_at(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -591,6 +591,7 @@ def make_call(number: int, *, is_durable: bool = False) -> Any:
     return call
 
 
+@pytest.mark.long
 def test_hundred_thousand_calls_stay_within_the_bounds() -> None:
     recorder = FlightRecorder(ManualClock(), calls_max=1_000, bytes_max=2**20)
     alive = make_call(999_999)

@@ -213,6 +213,7 @@ class CountedContainers(dict[str, Container]):
         return super().values()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("are_busy", [True, False], ids=["busy", "idle"])
 async def test_turns_with_suspects_look_at_few_of_many_containers(
     are_busy: bool, monkeypatch: pytest.MonkeyPatch
