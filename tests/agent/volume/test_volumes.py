@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -317,3 +318,42 @@ async def test_a_half_of_what_was_written_is_never_found_by_the_next_agent(
     await node.start().close("a")
     assert len(node.server.commits) == before
     assert not list((node.directory / "gone").iterdir())
+
+
+async def test_a_commit_whose_note_finds_no_room_is_a_commit(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    (upper,) = await node.open_writable("a", 1)
+    (upper / "one").write_bytes(b"")
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("squall.agent.volume.volumes.os.replace", full)
+    assert await node.volumes.commit("a", "vo-1") == VolumeVersion(1)
+    assert await node.volumes.commit("a", "vo-1") is None
+
+
+async def test_what_can_never_be_committed_is_not_tried_all_the_time(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes_module, "END_AGAIN_S", 60.0)
+    (full,) = await node.open_writable("a", 1)
+    (full / "one").write_bytes(b"")
+    tried: list[str] = []
+    looks: list[str] = []
+
+    async def refuse(record: VolumeCommit) -> VolumeCommitted:
+        tried.append(record.volume_id)
+        if record.volume_id == "vo-1":
+            raise PlatformError(EXHAUSTED, "no room")
+        looks.append(record.volume_id)
+        return VolumeCommitted(VolumeVersion(1))
+
+    node.server.commit = refuse  # type: ignore[method-assign]
+    (upper,) = await node.open_writable("b", 2)
+
+    def changed_often() -> bool:
+        (upper / f"file-{len(looks)}").write_bytes(b"")
+        return len(looks) > 3
+
+    await node.serve_until(changed_often)
+    assert tried.count("vo-1") == 1

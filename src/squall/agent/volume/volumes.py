@@ -53,7 +53,7 @@ BUSY_PAUSE_S = 0.02
 _IMAGE, _NAMES, _EMPTY = ".erofs", ".names", "empty"
 EVICT_S = 600.0
 END_AGAIN_S = 30.0
-"""Between attempts to commit what a container has left."""
+"""Between attempts to commit what could not be committed, and what a container has left."""
 FREEZE_S = 10.0
 """A container that cannot be frozen in that time, as it waits for a disk, goes on, and whoever asked is told."""
 
@@ -424,12 +424,15 @@ class NodeVolumes:
         now = self._monotonic()
         if mounted.written is None or now < mounted.next_look or mounted.written.lock.locked():
             return
+        pause_s = BACKGROUND_S
         try:
             await self._committer.commit(mounted.written, "background", is_patient=True)
         except (PlatformError, OSError) as error:
+            # Some of it never goes, as a name that no version can have: that is not said all the time.
+            pause_s = END_AGAIN_S
             _log.warning("%s: what it wrote to a volume is not committed yet: %s", holder.runtime_id, error)
         took_s = self._monotonic() - now
-        mounted.next_look = self._monotonic() + max(BACKGROUND_S, WALK_SHARE * took_s)
+        mounted.next_look = self._monotonic() + max(pause_s, WALK_SHARE * took_s)
 
     # Trees
 
@@ -538,11 +541,15 @@ def _committed_path(upper: Path) -> Path:
 
 def _keep_committed(upper: Path, committed: dict[str, Fingerprint]) -> None:
     path = _committed_path(upper)
-    # It is gone when the container is.
-    with contextlib.suppress(FileNotFoundError):
+    try:
         new = path.with_suffix(".new")
         new.write_text(json.dumps(committed))
         os.replace(new, path)
+    except FileNotFoundError:
+        pass  # it is gone when the container is
+    except OSError as error:
+        # The version is there; at worst the next agent makes it once more.
+        _log.warning("%s: what was committed of it cannot be written down: %s", upper, error)
 
 
 def _read_committed(upper: Path) -> dict[str, Fingerprint]:
