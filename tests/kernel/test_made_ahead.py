@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import select
 import signal
 from pathlib import Path
 
@@ -44,7 +46,7 @@ async def test_memory_of_a_parked_clone_is_measured_and_counts(forge: Forge) -> 
     cell.memory_bytes = PARKED_BYTES
     reserve_of(known).put(cell)
     reserve_of(known).demand.add(0.0)
-    pools = Pools(Cells.__new__(Cells), forge.runtime, lambda: 0.0, lambda template, error: None)
+    pools = Pools(Cells.__new__(Cells), forge.runtime, lambda: 0.0, lambda template, error, began_at: None)
 
     await pools.upkeep([known])
 
@@ -81,6 +83,29 @@ async def test_end_of_one_that_waits_is_told_and_it_is_there_until_it_is_removed
     await forge.runtime.remove(spec.container_id)
     assert await status_of(forge, spec.container_id) is None
     assert (await forge.run(template, "print(1)")).stdout == "1\n"
+
+
+async def test_one_that_was_killed_while_it_waited_is_missing_to_whoever_begins(forge: Forge, data_dir: Path) -> None:
+    """Also where its end is not known yet: it says nothing of its template."""
+    template, runtime = await forge.ready(), forge.runtime
+    assert isinstance(runtime, SpawnerRuntime)
+    for _ in range(5):
+        spec = forge.spec(template)
+        await forge.runtime.prepare(spec, is_parked=True)
+        clone = pids_of(data_dir, spec.container_id)[-1]
+        os.kill(runtime.spawner_pid, signal.SIGSTOP)
+        try:
+            with os.fdopen(os.pidfd_open(clone)) as pidfd:
+                os.kill(clone, signal.SIGKILL)
+                select.select([pidfd], [], [])
+            beginning = asyncio.ensure_future(runtime.begin(spec.container_id, ENV))
+            await asyncio.sleep(0.05)
+        finally:
+            os.kill(runtime.spawner_pid, signal.SIGCONT)
+
+        (found,) = await asyncio.gather(beginning, return_exceptions=True)
+        assert isinstance(found, ContainerMissing), found
+        await forge.runtime.remove(spec.container_id)
 
 
 @pytest.mark.parametrize("behaviour", ["chatter", "deaf"])

@@ -417,8 +417,8 @@ AGENT_TEMPLATE_FAULTS = (
         (
             Change(
                 f"{AGENT}template/faults.py",
-                "self._count_unfit(template, str(error))",
-                'self._count_unfit(template, "")',
+                "self._count_unfit(template, str(error), began_at)",
+                'self._count_unfit(template, "", began_at)',
             ),
         ),
         {f"{FAULTS}test_forks_that_fail_one_after_the_other_are": "its child did not join"},
@@ -504,6 +504,35 @@ AGENT_TEMPLATE_FAULTS = (
             ),
         ),
         {f"{FAULTS}test_forks_that_fail_between_others_that_succeed_are_not_counted_together": "spoken(world)"},
+    ),
+    Mutation(
+        "failures-beside-each-other",
+        "several forks that are killed at once",
+        "they count as several attempts, and the template is given up",
+        (Change(f"{AGENT}template/faults.py", "        if began_at < template.failed_at:\n", "        if False:\n"),),
+        {f"{FAULTS}test_forks_that_fail_beside_each_other_count_as_one": "template.is_ready"},
+    ),
+    Mutation(
+        "killed-speaks-against-template",
+        "a clone that is killed while it waits, and taken before its end is known",
+        "its template is blamed",
+        (
+            Change(
+                "src/squall/runtime/clones.py",
+                'raise ContainerMissing("cannot begin a clone',
+                'raise TemplateUnfit("cannot begin a clone',
+            ),
+            Change(
+                "src/squall/runtime/clones.py",
+                'raise ContainerMissing(f"cannot begin a clone',
+                'raise TemplateUnfit(f"cannot begin a clone',
+            ),
+        ),
+        {
+            "tests/kernel/test_made_ahead.py::test_one_that_was_killed_while_it_waited_is_missing_to_whoever_begins": (
+                "isinstance(found, ContainerMissing)"
+            )
+        },
     ),
     Mutation(
         "dump-limit-on-files",

@@ -102,7 +102,7 @@ IMAGE_TEMPLATE_FAULTS = (
         (
             Change(
                 "src/squall/agent/starts.py",
-                "                self._templates.failed(template, error)\n",
+                "                self._templates.failed(template, error, began_at)\n",
                 "                raise\n",
             ),
         ),

@@ -111,7 +111,8 @@ class Starts:
         causes = [way.cause] if way.cause else []
         for path, attempt in self._attempts(template):
             # What is left of the time, and not more for each attempt.
-            left_s = start.until - self._monotonic()
+            began_at = self._monotonic()
+            left_s = start.until - began_at
             if left_s <= 0:
                 container.cause = container.cause or _failed(template, _LATE)
             if left_s <= 0 or not template.is_ready:
@@ -125,7 +126,7 @@ class Starts:
                 causes.append(f"the path {path!r} was attempted before: {why}")
                 container.cause = _failed(template, why)
                 self._take_off(container, template, plain, error)
-                self._templates.failed(template, error)
+                self._templates.failed(template, error, began_at)
                 continue
             if started is not None:
                 container.path, container.cause = path, printable("; ".join(causes))

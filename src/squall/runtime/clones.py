@@ -28,7 +28,7 @@ from typing import Any
 from squall.runtime import syscalls as sc
 from squall.runtime.cgroup import Cgroup
 from squall.runtime.container import Clone, Done
-from squall.runtime.errors import JoinFailure, RuntimeFailure, TemplateUnfit
+from squall.runtime.errors import ContainerMissing, JoinFailure, RuntimeFailure, TemplateUnfit
 from squall.runtime.launch import MESSAGE_BYTES_MAX, LaunchKit
 from squall.runtime.plan import kept_capabilities
 from squall.runtime.poll import Poller
@@ -128,14 +128,14 @@ class Clones:
     def give(self, clone: Clone, env: Mapping[str, str], outputs: tuple[int, int], done: Done) -> None:
         """Tell one that has joined who it is; `done` when it goes on as that, or with the failure."""
         if clone.channel is None:
-            raise TemplateUnfit("cannot begin a clone: it has ended")
+            raise ContainerMissing("cannot begin a clone: it has ended while it waited")
         message = json.dumps({"env": dict(env)}).encode()
         if len(message) > ENV_BYTES_MAX:
             raise TemplateUnfit(f"cannot begin a clone: its environment has {len(message)} bytes")
         try:
             socket.send_fds(clone.channel, [message], list(outputs))
         except OSError as error:
-            raise TemplateUnfit(f"cannot begin a clone: it has ended ({error.strerror})") from error
+            raise ContainerMissing(f"cannot begin a clone: it has ended while it waited ({error.strerror})") from error
         self._expect(clone, done, BEGIN_TIMEOUT_S)
 
     def _expect(self, clone: Clone, done: Done, timeout_s: float, left_s: Callable[[], float] = lambda: 0.0) -> None:

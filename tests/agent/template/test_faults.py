@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -73,6 +74,20 @@ async def test_forks_that_fail_one_after_the_other_are(world: World) -> None:
         assert not world.agent.templates._roster.live
         (unfit,) = [one for one in await told(world) if one.state == "unfit"]
         assert unfit.cause.endswith("ended before they had served a call; the last: its child did not join")
+
+
+async def test_forks_that_fail_beside_each_other_count_as_one(world: World) -> None:
+    async with node(world) as agent:
+        await spoken(world)
+        template, began_at = template_of(world), time.monotonic()
+
+        for _ in range(2 * EARLY_ENDS_MAX):
+            agent.templates.failed(template, UNFIT, began_at)
+        assert template.is_ready, "whoever frees memory kills them all"
+
+        for _ in range(EARLY_ENDS_MAX - 1):
+            agent.templates.failed(template, UNFIT, time.monotonic())
+        assert template.state == "unfit"
 
 
 async def test_a_clone_that_has_served_speaks_for_its_template_and_may_crash(world: World) -> None:

@@ -64,7 +64,7 @@ class Room:
             cast(Cells, self.made),
             self.runtime,
             lambda: self.clock,
-            lambda template, error: self.failed.append(template),
+            lambda template, error, began_at: self.failed.append(template),
         )
         self.templates: list[Template] = []
 

@@ -76,6 +76,7 @@ class Faults:
         verdicts: Verdicts,
         tasks: TaskSet,
         rest: Callable[[Template], None],
+        monotonic: Callable[[], float],
     ) -> None:
         self._runtime = runtime
         self._roster = roster
@@ -83,6 +84,7 @@ class Faults:
         self._verdicts = verdicts
         self._tasks = tasks
         self._rest = rest
+        self._monotonic = monotonic
 
     def clone_came(self, template: Template) -> None:
         """A clone has got going as far as to its first word: it could be forked."""
@@ -103,7 +105,7 @@ class Faults:
     def clone_ended(self, template: Template, ending: Ending) -> None:
         """A clone has ended. One that nobody waited for, and that has not spoken yet, says nothing of its template."""
         if ending.is_silent:
-            self._count_unfit(template, "it ended without a word")
+            self._count_unfit(template, "it ended without a word", self._monotonic() - ending.lived_s)
         elif ending.is_crash:
             self._count_crash(template, ending.function_id, f"signal {ending.signal}")
 
@@ -122,16 +124,24 @@ class Faults:
             self._roster.unfit_for(template, function_id, cause)
             template.crash_counts[function_id] = max(EARLY_ENDS_MAX, template.crash_counts.get(function_id, 0))
 
-    def failed(self, template: Template, error: BaseException) -> None:
-        """A cell or clone of it could not be made, or has not begun."""
+    def failed(self, template: Template, error: BaseException, began_at: float) -> None:
+        """A cell or clone of it could not be made, or has not begun.
+
+        Args:
+            began_at: by the monotonic clock, when that was attempted.
+        """
         _log.warning("%s: %s", template.template_id, printable(str(error) or type(error).__name__))
         if isinstance(error, TemplateUnfit):
             # All else, a full disk or a machine that is too slow, would be so with any template.
-            self._count_unfit(template, str(error))
+            self._count_unfit(template, str(error), began_at)
         if template.is_ready:
             self._tasks.start(self._look(template))
 
-    def _count_unfit(self, template: Template, how: str) -> None:
+    def _count_unfit(self, template: Template, how: str, began_at: float) -> None:
+        if began_at < template.failed_at:
+            # Beside the one before, not after it: whatever ended that, as who frees memory does, may have ended both.
+            return
+        template.failed_at = self._monotonic()
         template.unfit_fork_count += 1
         if template.unfit_fork_count >= EARLY_ENDS_MAX and template.is_ready:
             self._roster.unfit(template, _ended(how))

@@ -56,7 +56,7 @@ class Pools:
         cells: Cells,
         runtime: Runtime,
         monotonic: Callable[[], float],
-        failed: Callable[[Template, BaseException], None],
+        failed: Callable[[Template, BaseException, float], None],
         *,
         is_parking: bool = True,
     ) -> None:
@@ -178,7 +178,7 @@ class Pools:
         return targets if self._is_parking else replace(targets, parked_count=0)
 
     async def _fill(self, reserve: Reserve, *, is_parked: bool) -> None:
-        template = reserve.template
+        template, began_at = reserve.template, self._monotonic()
         cell = reserve.take_cell() if is_parked else None
         try:
             if cell is None:
@@ -191,7 +191,7 @@ class Pools:
             if cell is not None:
                 await self._cells.discard(cell, error)
             if isinstance(error, TemplateUnfit):
-                self._failed(template, error)
+                self._failed(template, error, began_at)
             else:
                 _log.warning("%s: nothing can be made ahead: %s", template.template_id, error)
             return

@@ -61,6 +61,8 @@ class Template:
     """Containers that run and are forks of it, by the runtime's ids."""
     unfit_fork_count: int = 0
     """Forks that came to nothing by its fault, one after the other."""
+    failed_at: float = float("-inf")
+    """By the monotonic clock: when the last of them did."""
     crash_counts: dict[str, int] = field(default_factory=dict)
     """Clones that crashed soon after they had begun, none of which has lived for long in between, by function."""
     holds_secrets: bool = True

@@ -109,7 +109,7 @@ class Templates:
         is_parking = config.start_path != FORK
         self._pools = Pools(self.cells, services.runtime, monotonic, self.failed, is_parking=is_parking)
         known = (self._roster, self.cells, self._verdicts, self._tasks)
-        self._faults = Faults(services.runtime, *known, self._pools.rest)
+        self._faults = Faults(services.runtime, *known, self._pools.rest, monotonic)
         self._wanted = Wanted(self._make_wanted, self._tasks)
         self._adoption = Adoption(config, services.runtime, outfits, self._making, self._roster, self._tasks, self._ask)
         self._is_ended = False
@@ -358,9 +358,9 @@ class Templates:
         else:
             self._adoption.clone_gone(template_id, runtime_id)
 
-    def failed(self, template: Template, error: BaseException) -> None:
-        """A cell or clone of it could not be made, or has not begun."""
-        self._faults.failed(template, error)
+    def failed(self, template: Template, error: BaseException, began_at: float) -> None:
+        """A cell or clone of it could not be made, or has not begun. See `Faults.failed`."""
+        self._faults.failed(template, error, began_at)
 
     def ended(self, runtime_id: str, status: ExitStatus | None) -> None:
         """Something has that is no container: a template, or what was made ahead."""
