@@ -100,9 +100,9 @@ class LastingRuntime:
         """See `contract.Runtime`."""
         await (await self._current()).prepare(spec, is_parked=is_parked)
 
-    async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
+    async def begin(self, container_id: str, env: Mapping[str, str], volumes: Sequence[Volume] = ()) -> Started:
         """See `contract.Runtime`."""
-        return await (await self._current()).begin(container_id, env)
+        return await (await self._current()).begin(container_id, env, volumes)
 
     async def save(self, template_id: str, directory: str, file_bytes_max: int = 0) -> None:
         """See `contract.Runtime`."""

@@ -154,9 +154,10 @@ class SpawnerRuntime:
         """See `contract.Runtime`."""
         await self._request("prepare", spec=codec.to_json(spec), is_parked=is_parked)
 
-    async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
+    async def begin(self, container_id: str, env: Mapping[str, str], volumes: Sequence[Volume] = ()) -> Started:
         """See `contract.Runtime`."""
-        with_outputs = self._request("begin", container_id=container_id, env=dict(env))
+        versions = [codec.to_json(one) for one in volumes]
+        with_outputs = self._request("begin", container_id=container_id, env=dict(env), volumes=versions)
         return _started(*await self._or_removed(container_id, with_outputs))
 
     async def save(self, template_id: str, directory: str, file_bytes_max: int = 0) -> None:

@@ -104,11 +104,15 @@ class Runtime(Protocol):
             ContainerMissing: the fork was to be added to one that has ended meanwhile.
         """
 
-    async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
+    async def begin(self, container_id: str, env: Mapping[str, str], volumes: Sequence[Volume] = ()) -> Started:
         """Let a prepared container begin, with this environment; forks it first where that was not done ahead.
+
+        Args:
+            volumes: the versions of those that it was prepared with. It sees nothing of them before.
 
         Raises:
             TemplateUnfit: it cannot, and nothing of it is left.
+            RuntimeFailure: a volume cannot be mounted, and nothing of it is left.
             ContainerMissing: unknown, or it ended while it waited.
         """
 

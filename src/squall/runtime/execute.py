@@ -206,9 +206,9 @@ def _take_place(operation: op.TakePlace, context: Context) -> None:
 
 def _take_volume(operation: op.TakeVolume, context: Context) -> None:
     volume = operation.volume
-    context.trees[_version_of(operation.name)] = volumes.make_version(
-        volume, context.id_range, context.user_namespace_fd
-    )
+    if volume.image:
+        version = volumes.make_version(volume, context.id_range, context.user_namespace_fd)
+        context.trees[_version_of(operation.name)] = version
     with _among_images(context):
         tree = volumes.take_place(operation.point)
     sc.set_propagation(tree, volume.target, sc.MS_SLAVE)
@@ -218,7 +218,9 @@ def _take_volume(operation: op.TakeVolume, context: Context) -> None:
 def _attach_volume(operation: op.AttachVolume, context: Context) -> None:
     with _rooted(operation.root):
         _attach_tree(op.AttachTree(operation.name, operation.volume.target), context)
-    version = context.trees.pop(_version_of(operation.name))
+    version = context.trees.pop(_version_of(operation.name), None)
+    if version is None:
+        return
     with _among_images(context):
         volumes.attach_version(operation.point, version, operation.volume, context.id_range)
     # While we have it, it counts as used.

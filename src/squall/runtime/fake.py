@@ -245,7 +245,7 @@ class FakeRuntime:
             raise TemplateUnfit(f"cannot bring a template back from {spec.restore_from}: none was saved there whole")
         if spec.template_id:
             await self.prepare(spec, is_parked=False)
-            return await self.begin(spec.container_id, spec.env)
+            return await self.begin(spec.container_id, spec.env, spec.volumes)
         return self._run(spec)
 
     async def template_report(self, container_id: str) -> TemplateReport:
@@ -271,7 +271,7 @@ class FakeRuntime:
         if is_parked:
             self._machine.parked.add(spec.container_id)
 
-    async def begin(self, container_id: str, env: Mapping[str, str]) -> Started:
+    async def begin(self, container_id: str, env: Mapping[str, str], volumes: Sequence[Volume] = ()) -> Started:
         """See `contract.Runtime`."""
         if container_id not in self._machine.prepared or container_id in self._machine.prepared_ended:
             raise ContainerMissing(f"no container {container_id} is prepared")
@@ -280,7 +280,9 @@ class FakeRuntime:
         if container_id not in self._machine.parked:
             self._check_template(spec)
         self._machine.parked.discard(container_id)
-        return self._run(replace(spec, env=dict(env)))
+        if [one.name for one in volumes] != [one.name for one in spec.volumes]:
+            raise RuntimeFailure(f"cannot begin container {container_id}: it was prepared for other volumes")
+        return self._run(replace(spec, env=dict(env), volumes=volumes))
 
     async def save(self, template_id: str, directory: str, file_bytes_max: int = 0) -> None:
         """See `contract.Runtime`. What is saved is that it was."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from squall.runtime.aside import run_aside
 from squall.runtime.cgroup import CgroupTree
 from squall.runtime.clones import Clones, entry_paths, kill_process
 from squall.runtime.container import (
@@ -31,10 +32,11 @@ from squall.runtime.ground import Ground
 from squall.runtime.launch import Forked, LaunchKit, fork_cell
 from squall.runtime.plan import plan_cell
 from squall.runtime.poll import Poller
-from squall.runtime.spec import ContainerSpec, ExitStatus
+from squall.runtime.spec import ContainerSpec, ExitStatus, Volume
 from squall.runtime.strays import Strays, end_rest
 from squall.runtime.templates import Templates
 from squall.runtime.verification import Cell
+from squall.runtime.volumes import attach_versions
 from squall.runtime.wire import failure_from_json
 
 _KILLED = ExitStatus(code=None, signal=int(signal.SIGKILL))
@@ -78,7 +80,7 @@ class Forking:
                 answer(outcome)
                 return
             try:
-                self.begin(spec.container_id, spec.env, answer)
+                self.begin(spec.container_id, spec.env, answer, spec.volumes)
             except RuntimeFailure as failure:
                 answer(failure)
 
@@ -197,28 +199,64 @@ class Forking:
         else:
             self._strays.watch(template)
 
-    def begin(self, container_id: str, env: Mapping[str, str], answer: Outcome) -> None:
+    def begin(self, container_id: str, env: Mapping[str, str], answer: Outcome, volumes: Sequence[Volume] = ()) -> None:
         """Let a prepared container begin; the answer comes when it has.
+
+        Args:
+            volumes: with these versions in the places that were made for them.
 
         Raises:
             ContainerMissing: there is none.
+            RuntimeFailure: it was prepared for other volumes.
         """
         entry = self._entries.get(container_id)
         if entry is None or not entry.is_prepared or entry.exit_status is not None or entry.write_ends:
             raise ContainerMissing(f"no container {container_id} is prepared")
         clone = entry.clone
         assert clone is not None, "what is prepared is a clone"
+        if [_place_of(one) for one in volumes] != [_place_of(one) for one in entry.spec.volumes]:
+            raise RuntimeFailure(f"cannot begin container {container_id}: it was prepared for other volumes")
 
         def on_joined(outcome: Reply | RuntimeFailure) -> None:
             if isinstance(outcome, RuntimeFailure):
                 answer(outcome)
+            elif volumes:
+                self._mount(entry, volumes, on_mounted)
+            else:
+                self._give(entry, clone, env, answer)
+
+        def on_mounted(outcome: Reply | RuntimeFailure) -> None:
+            if isinstance(outcome, RuntimeFailure):
+                self._discard(entry, outcome, answer)
             else:
                 self._give(entry, clone, env, answer)
 
         if clone.is_joined:
-            self._give(entry, clone, env, answer)
+            on_joined(Reply())
         else:
             self._fork_clone(entry, on_joined)
+
+    def _mount(self, entry: Entry, volumes: Sequence[Volume], answer: Outcome) -> None:
+        """Let the versions be seen that a clone is to have; the answer comes when they are."""
+        begin_ns = time.monotonic_ns()
+        container_id, id_range, images_fd = entry.spec.container_id, entry.spec.id_range, self._kit.images_fd
+        user_namespace_fd = self._ground.user_namespaces.get(id_range)
+
+        def mount() -> None:
+            attach_versions(images_fd, container_id, volumes, id_range, user_namespace_fd)
+
+        def on_mounted(outcome: Reply | RuntimeFailure) -> None:
+            entry.phase_ms["volumes"] = (time.monotonic_ns() - begin_ns) / 1e6
+            entry.is_mounting = False
+            answer(outcome)
+            if entry.exit_status is not None and entry.removals:
+                self._ends.finish(entry)
+
+        entry.is_mounting = True
+        try:
+            run_aside(self._poller, mount, on_mounted)
+        except (RuntimeFailure, OSError) as error:
+            on_mounted(as_failure(error))
 
     def _give(self, entry: Entry, clone: Clone, env: Mapping[str, str], answer: Outcome) -> None:
         begin_ns = time.monotonic_ns()
@@ -295,6 +333,10 @@ class Forking:
             self._ends.tell(entry)
         if entry.removals and entry.spec.container_id in self._entries:
             self._ends.finish(entry)
+
+
+def _place_of(volume: Volume) -> tuple[str, str, str]:
+    return volume.name, volume.target, volume.sub_path
 
 
 def _kill(pid: int) -> None:

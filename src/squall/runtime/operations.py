@@ -105,8 +105,8 @@ class TakePlace:
 
 @dataclass(frozen=True, slots=True)
 class TakeVolume:
-    """Take the place of a volume, in which mounts appear and go at the spawner's wish, and mount its version, which is
-    attached nowhere yet."""
+    """Take the place of a volume, in which mounts appear and go at the spawner's wish, and mount its version if it has
+    one yet, which is attached nowhere."""
 
     volume: Volume
     point: str
@@ -116,7 +116,7 @@ class TakeVolume:
 
 @dataclass(frozen=True, slots=True)
 class AttachVolume:
-    """Attach the place of a volume inside, and its version in that place."""
+    """Attach the place of a volume inside, and its version in that place if it was taken."""
 
     volume: Volume
     point: str

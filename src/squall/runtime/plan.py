@@ -13,7 +13,7 @@ namespace, which locks them. See docs/decisions/0057.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from squall.runtime import operations as op
 from squall.runtime.spec import SAVED_FILES, ContainerSpec, ExecSpec
@@ -152,6 +152,8 @@ def plan_cell(
     Args:
         template_files: a directory of what the template has written, which its forks find as it left it.
     """
+    # Whose versions it is to see is known when somebody begins in it, and until then a fork in it is nobody yet.
+    spec = replace(spec, volumes=[replace(volume, image="") for volume in spec.volumes])
     network = [op.OpenNetwork(spec.network.netns_path)] if spec.network else []
     entry: list[op.Operation] = [op.DetachMounts(), op.OpenCgroup(tuple(tasks_paths)), *network]
     rootfs = _rootfs(spec, scratch_of(spec), image_points or {}, template_files)

@@ -479,7 +479,7 @@ class Registry:
             return
         if self._entries.get(entry.spec.container_id) is not entry:
             self._answer_removals(entry, Reply())
-        elif not entry.is_leaving:
+        elif not (entry.is_leaving or entry.is_mounting):
             entry.is_leaving = True
             self._remove_cgroup(entry, 0)
 

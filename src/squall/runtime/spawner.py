@@ -143,7 +143,8 @@ class Spawner:
                 codec.container_spec(message["spec"]), is_parked=message["is_parked"], answer=answer
             )
         elif method == "begin":
-            registry.forking.begin(container_id, message["env"], answer)
+            versions = [codec.volume(one) for one in message["volumes"]]
+            registry.forking.begin(container_id, message["env"], answer, versions)
         elif method == "template_report":
             registry.template_report(container_id, answer)
         elif method == "save":

@@ -54,7 +54,8 @@ class Volume:
     """Of all volumes of the container, this one."""
     target: str
     image: str
-    """An EROFS image of the tree without content: each file says by overlayfs' marks where in `contents` that is."""
+    """An EROFS image of the tree without content: each file says by overlayfs' marks where in `contents` that is. Empty
+    in what is prepared for a fork: the volume has a place then, and its version comes when the fork begins."""
     contents: str
     """A directory of contents. One that is missing when its file is opened is told as a file that is missing."""
     writable: str

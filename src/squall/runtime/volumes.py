@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from squall.runtime import syscalls as sc
@@ -92,6 +92,21 @@ def attach_version(point: str, version: int, volume: Volume, id_range: IdRange) 
         sc.move_mount(part, f"{point}/{_HERE}")
     finally:
         os.close(part)
+
+
+def attach_versions(
+    images_fd: int, container_id: str, volumes: Sequence[Volume], id_range: IdRange, user_namespace_fd: int
+) -> None:
+    """Let versions be seen in places where nothing was seen yet. In a process of its own: it stays in the namespace of
+    images.
+
+    Raises:
+        RuntimeFailure: one cannot be mounted.
+    """
+    versions = [make_version(volume, id_range, user_namespace_fd) for volume in volumes]
+    sc.setns(images_fd, sc.CLONE_NEWNS, "the namespace of images")
+    for volume, version in zip(volumes, versions, strict=True):
+        attach_version(point_of(container_id, volume.name), version, volume, id_range)
 
 
 @contextlib.contextmanager

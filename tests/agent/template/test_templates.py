@@ -188,7 +188,7 @@ async def test_what_was_about_to_begin_when_the_agent_was_killed_never_was(world
         runtime = world.agent._runtime
         began = asyncio.Event()
 
-        async def never(container_id: str, env: object) -> Any:
+        async def never(container_id: str, env: object, volumes: object = ()) -> Any:
             began.set()
             await asyncio.sleep(60)
 
