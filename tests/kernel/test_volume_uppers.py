@@ -89,6 +89,12 @@ class Written:
         self.nodes.made |= made.nodes
         self.root, self.known = made.root, reading.seen
 
+    def put_by_others(self, path: str) -> None:
+        """As somebody else does meanwhile, who has seen the newest version."""
+        made = volume_changes.apply(self.nodes, self.root, self.root, [VolumeChange(path, kind="file")])
+        self.nodes.made |= made.nodes
+        self.root = made.root
+
     def listed(self) -> Seen:
         """The version there is."""
         found: Seen = {}
@@ -122,15 +128,24 @@ def _with_blocks(change: VolumeChange, blocks: tuple[str, ...]) -> VolumeChange:
     return VolumeChange(**{**vars(change), "blocks": blocks})
 
 
-def act(top: Path, chance: random.Random, number: int) -> None:
-    """One thing that programs do to files."""
+def act(top: Path, chance: random.Random, number: int, *, is_by_kind: bool = False) -> None:
+    """One thing that programs do to files.
+
+    Args:
+        is_by_kind: no file ever has the name of a directory.
+    """
     paths = [Path(here, name) for here, directories, files in os.walk(top) for name in [*directories, *files]]
     directories = [top, *(path for path in paths if path.is_dir() and not path.is_symlink())]
     files = [path for path in paths if path.is_file() and not path.is_symlink()]
-    new = chance.choice(directories) / chance.choice(NAMES)
     kind = chance.choice(
         ["write", "write", "append", "mkdir", "remove", "rename", "rename", "link", "symlink", "chmod", "truncate"]
     )
+    moved = chance.choice(paths) if kind == "rename" and paths else None
+    names = NAMES
+    if is_by_kind:
+        is_directory = kind == "mkdir" or (moved is not None and moved.is_dir() and not moved.is_symlink())
+        names = NAMES[:3] if is_directory else NAMES[3:]
+    new = chance.choice(directories) / chance.choice(names)
     if kind == "write" and not new.is_dir():
         new.unlink(missing_ok=True)
         new.write_bytes(b"%d" % number * chance.randrange(1, 2_000))
@@ -142,12 +157,11 @@ def act(top: Path, chance: random.Random, number: int) -> None:
     elif kind == "remove" and paths:
         path = chance.choice(paths)
         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()  # tidy: a tree of the test's
-    elif kind == "rename" and paths:
-        path = chance.choice(paths)
-        if not str(new).startswith(str(path)) and not (new.exists() and new.is_dir() != path.is_dir()):
-            if new.is_dir() and path.is_dir() and not new.is_symlink():
+    elif moved is not None:
+        if not str(new).startswith(str(moved)) and not (new.exists() and new.is_dir() != moved.is_dir()):
+            if new.is_dir() and moved.is_dir() and not new.is_symlink():
                 shutil.rmtree(new)  # tidy: a tree of the test's
-            os.rename(path, new)
+            os.rename(moved, new)
     elif kind == "link" and files and not os.path.lexists(new):
         os.link(chance.choice(files), new)
     elif kind == "symlink" and not os.path.lexists(new):
@@ -216,6 +230,40 @@ def run(directory: str, seed: int) -> None:
             found = difference(written.looked(), written.listed())
             assert not found, f"seed {seed}, mounted anew after {number}: {found}"
     written.unmount()
+
+
+def run_beside_others(directory: str, seed: int) -> None:
+    """The same, while others put files into the directories that there are: none of these ever goes."""
+    chance, written = random.Random(seed), begun(directory)
+    others: set[str] = set()
+    for number in range(240):
+        try:
+            act(written.mounted, chance, number, is_by_kind=True)
+        except OSError:
+            continue  # what the file system refuses is no change
+        if number % 8 == 7:
+            written.commit()
+            listed, looked = written.listed(), written.looked()
+            assert others <= listed.keys(), f"seed {seed}, after {number}: {sorted(others - listed.keys())}"
+            kept = {above for path in others for above in map(str, Path(path).parents)}
+            found = difference(looked, {path: one for path, one in listed.items() if path not in others})
+            found = {path: one for path, one in found.items() if path in looked or path not in kept}
+            assert not found, f"seed {seed}, after {number}: {found}"
+            path = chance.choice(["", *(f"{path}/" for path, one in listed.items() if one[0] == "d")])
+            others.add(f"{path}other-{number}")
+            written.put_by_others(f"{path}other-{number}")
+        if number % 60 == 59:
+            written.commit()
+            written.unmount()
+            written.mount()
+            # From here on the container sees them, and may remove them.
+            others = set()
+    written.unmount()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_nothing_that_others_have_put_meanwhile_goes(seed: int, data_dir: Path) -> None:
+    done_apart(f"run_beside_others({str(data_dir)!r}, {seed})")
 
 
 @pytest.mark.parametrize("seed", range(12))

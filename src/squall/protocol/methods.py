@@ -346,6 +346,7 @@ METHODS = _table(
         "An app or a function is gone or another one, and so are its templates",
     ),
     _tell("NodeReport", node.NodeReport, AGENT, SERVER, "How the node is"),
+    _tell("NodeVolumesHeld", volume.NodeVolumesHeld, AGENT, SERVER, "Versions of volumes that the node needs"),
     _tell("ContainerHello", node.ContainerHello, AGENT, SERVER, "Introduces a container's channel"),
     _tell("PrintedBefore", node.PrintedBefore, AGENT, SERVER, "Which lines come before what follows"),
     _tell("GuestHello", guest.GuestHello, GUEST, AGENT, "Introduces a container's connection"),

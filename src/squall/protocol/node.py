@@ -2,7 +2,8 @@
 
 The agent asks: NodeHello (first), BlobGet, MountGet. The server asks: ContainerStart, ContainerEnd, NodeImageBuild,
 NodeImageShell, NodeExec, NodeTemplateList, NodeTemplateDrop, NodeTemplatesFree. The agent tells: NodeImages
-(after the hello), NodeImagePut, which the server passes on to the other agents, ContainerExited, Logs, NodeReport.
+(after the hello), NodeImagePut, which the server passes on to the other agents, ContainerExited, Logs, NodeReport,
+NodeVolumesHeld.
 
 Each container's connections are channels of their own, opened by the agent and introduced by a `ContainerHello`. Into
 them the agent puts `PrintedBefore`, where the container had printed something.

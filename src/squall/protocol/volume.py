@@ -21,10 +21,21 @@ NO_LIMIT = 2**53
 
 FILE, DIRECTORY, SYMLINK = "file", "directory", "symlink"
 
-PUT, REMOVE, REMOVE_SEEN, COPY, TOUCH = "put", "remove", "remove_seen", "copy", "touch"
+PUT, REMOVE, REMOVE_SEEN, REMOVE_EMPTY = "put", "remove", "remove_seen", "remove_empty"
+COPY, TOUCH = "copy", "touch"
 """What is done at a path: put an entry there; take away what is there; take away what is there of what the version had
-that the changes were made in; put there what that version has somewhere else; the same of a file, with another mode,
-time and owner."""
+that the changes were made in, at that path or at another one; take away a directory with nothing in it; put there what
+that version has somewhere else; the same of a file, with another mode, time and owner.
+
+Where that version is not kept any more, nobody knows what it had: nothing is taken away for its sake, and what is put
+there is that of the newest version."""
+
+COMMIT_CHANGES_MAX = 1_000_000
+"""Of one commit."""
+PATH_BYTES_MAX, NAME_BYTES_MAX, DEPTH_MAX = 4_096, 255, 256
+"""Of what is in a volume: bytes of a path and of a name, and names in a path."""
+FILE_BYTES_MAX = 2**44
+"""Of a file, holes included: as much as ext4 has."""
 
 _SURROGATES = re.compile("[\udc80-\udcff]")
 _BYTES = re.compile("\0([0-9a-f]{2})")
@@ -81,7 +92,8 @@ class VolumeChange:
     offset: int = 0
     """Where in its only block the file begins."""
     target: str = ""
-    """Of a symbolic link; of what is copied or touched, its path in the version that the changes were made in."""
+    """Of a symbolic link; of what is copied, touched or removed as seen, its path in the version that the changes were
+    made in."""
     block_list: str = ""
     """Of a tree that is read: in place of very many blocks, what their list is called; `VolumeBlocksGet` tells them."""
 
@@ -431,6 +443,21 @@ class NodeVolumeReload:
 
     container_id: str
     volume_id: str
+
+
+@record
+class VolumeHeld:
+    """A version that a node needs, as containers have it mounted, or have written on it what is in no commit yet."""
+
+    volume_id: str
+    version: int
+
+
+@record
+class NodeVolumesHeld:
+    """An agent tells which versions its node needs: all of them, after its hello and whenever that changes."""
+
+    versions: tuple[VolumeHeld, ...] = ()
 
 
 @record

@@ -10,7 +10,8 @@ The container may change all of it at any moment. So nothing is found by a path 
 directories and files are opened beneath the upper, and what is found there by then has to be what was listed.
 
 Reading is told what was read before, so that it says what has changed since; what was there then and is gone now has no
-mark of its own where the version never had it.
+mark of its own where the version never had it. A directory that is gone takes only that along which this container
+knew of: what others have put into it stays.
 """
 
 from __future__ import annotations
@@ -19,13 +20,12 @@ import contextlib
 import errno
 import os
 import stat
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from squall.agent.beneath import open_beneath
 from squall.protocol import volume as wire
-from squall.protocol.volume import DIRECTORY, SYMLINK, VolumeChange
+from squall.protocol.volume import DEPTH_MAX, DIRECTORY, FILE_BYTES_MAX, PATH_BYTES_MAX, SYMLINK, VolumeChange
 
 _OPAQUE, _REDIRECT = "trusted.overlay.opaque", "trusted.overlay.redirect"
 _METACOPY = "trusted.overlay.metacopy"
@@ -35,7 +35,10 @@ _OTHER_NOW = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENXIO
 _MARK_BLOCKS = 8
 """Of 512 bytes: what marks may take by themselves."""
 
-Fingerprint = tuple[int, ...]
+Fingerprint = tuple[int | str, ...]
+"""Of whatever is at a path; two that are equal are of one state. Of a directory the last one says what is below it."""
+_MERGED, _OPAQUE_NOW = 0, 1
+"""What of the version is below a directory that was not moved: what that has at its path, or nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Reading:
     seen: dict[str, Fingerprint] = field(default_factory=dict)
     """Everything there is, by path: what the next reading is told."""
     skipped: list[str] = field(default_factory=list)
-    """Pipes, sockets and devices, which no version has."""
+    """What no version has: pipes, sockets and devices, what is too deep, and files that are too large."""
 
     @property
     def is_empty(self) -> bool:
@@ -96,15 +99,24 @@ def read_upper(upper: str, first_id: int, known: Mapping[str, Fingerprint]) -> R
         _Reader(top, reading, first_id, known).read()
     finally:
         os.close(top)
-    gone = sorted(known.keys() - reading.seen.keys())
-    last, removed = None, []
-    for path in gone:
-        # What was in a directory that is gone went with it.
-        if last is None or not path.startswith(f"{last}/"):
-            removed.append(VolumeChange(wire.to_wire(path), wire.REMOVE))
-            last = path
+    # What is in a directory comes before it.
+    gone = sorted(known.keys() - reading.seen.keys(), reverse=True)
+    removed = [change for path in gone if (change := _end_of(path, known[path])) is not None]
     reading.changes = removed + reading.changes
     return reading
+
+
+def _end_of(path: str, known: Fingerprint) -> VolumeChange | None:
+    """What takes away at a path what was known there."""
+    mode, below = known[1], known[-1]
+    assert isinstance(mode, int)
+    if stat.S_ISCHR(mode):
+        return None  # nothing was there already
+    if not stat.S_ISDIR(mode):
+        return VolumeChange(wire.to_wire(path), wire.REMOVE)
+    if isinstance(below, str):
+        return VolumeChange(wire.to_wire(path), wire.REMOVE_SEEN, target=wire.to_wire(below))
+    return VolumeChange(wire.to_wire(path), wire.REMOVE_EMPTY)
 
 
 class _Reader:
@@ -146,6 +158,9 @@ class _Reader:
             local = os.path.join(b"/proc/self/fd", b"%d" % fd, os.fsencode(name))
             here = f"{path}/{name}" if path else name
             below = None if lower is None else f"{lower}/{name}".lstrip("/")
+            if not _fits(here):
+                self._reading.skipped.append(here)
+                continue
             kind = stat.S_IFMT(status.st_mode)
             if kind == stat.S_IFDIR:
                 self._reading.seen[here] = self._directory(here, local, status, lower, below)
@@ -161,7 +176,7 @@ class _Reader:
                     self._reading.changes.append(change)
             elif kind == stat.S_IFCHR and status.st_rdev == 0:
                 if is_new:
-                    self._reading.changes.append(_removal(here, below))
+                    self._remove_seen(here, below)
             else:
                 self._reading.skipped.append(here)
                 continue
@@ -174,21 +189,42 @@ class _Reader:
         redirect = None if is_opaque else _mark(local, _REDIRECT)
         if redirect is not None:
             below = _redirected(redirect, lower)
-        # Numbers of inodes are given again: another directory has other marks, or nothing to be told apart by.
-        origin = zlib.crc32(redirect) if redirect is not None else -1 - is_opaque
-        fingerprint = (*_fingerprint(status), origin)
+        # Numbers of inodes are given again: another directory has something else below it, or nothing to be told by.
+        what_below: int | str = _OPAQUE_NOW if is_opaque else _MERGED
+        if redirect is not None and below is not None:
+            what_below = below
+        fingerprint = (*_fingerprint(status), what_below)
         known = self._known.get(here)
         if known != fingerprint:
-            is_another = known is None or (known[0], known[-1]) != (status.st_ino, origin)
-            if known is not None and is_another:
-                self._reading.changes.append(VolumeChange(wire.to_wire(here), wire.REMOVE))
-            elif is_another and is_opaque:
-                self._reading.changes.append(_removal(here, _beside(lower, here)))
-            if is_another and redirect is not None and below is not None:
-                self._reading.changes.append(VolumeChange(wire.to_wire(here), wire.COPY, target=wire.to_wire(below)))
+            if known is None or (known[0], known[-1]) != (status.st_ino, what_below):
+                self._another_directory(here, known, what_below, lower)
             self._reading.changes.append(self._change(here, status, DIRECTORY))
         self._to_read.append(_Directory(os.fsencode(here), here, None if is_opaque else below, status.st_ino))
         return fingerprint
+
+    def _another_directory(
+        self, here: str, known: Fingerprint | None, what_below: int | str, lower: str | None
+    ) -> None:
+        """A directory is there that was not: what was below goes, and what is below now comes."""
+        is_hidden = False
+        if known is not None:
+            mode, was_below = known[1], known[-1]
+            assert isinstance(mode, int)
+            is_directory = stat.S_ISDIR(mode)
+            is_hidden = stat.S_ISCHR(mode) or (is_directory and was_below == _OPAQUE_NOW)
+            if is_directory and isinstance(was_below, str):
+                self._remove_seen(here, was_below)
+        if what_below != _MERGED and not is_hidden:
+            self._remove_seen(here, _beside(lower, here))
+        if isinstance(what_below, str):
+            change = VolumeChange(wire.to_wire(here), wire.COPY, target=wire.to_wire(what_below))
+            self._reading.changes.append(change)
+
+    def _remove_seen(self, here: str, below: str | None) -> None:
+        """What the version has at `below` is not at this path any more. None: it never had anything there."""
+        if below is not None:
+            target = "" if below == here else wire.to_wire(below)
+            self._reading.changes.append(VolumeChange(wire.to_wire(here), wire.REMOVE_SEEN, target=target))
 
     def _file(
         self, here: str, local: bytes, status: os.stat_result, lower: str | None, below: str | None, *, is_new: bool
@@ -203,6 +239,9 @@ class _Reader:
                 change = self._change(here, status, wire.FILE, action=wire.TOUCH, target=wire.to_wire(source))
                 self._reading.changes.append(change)
                 return
+        if status.st_size > FILE_BYTES_MAX:
+            self._reading.skipped.append(here)
+            return
         change = self._change(here, status, wire.FILE, size=status.st_size)
         self._reading.files.append(WrittenFile(here, os.fsencode(here), change, _fingerprint(status)))
 
@@ -233,9 +272,9 @@ class _Reader:
         return inside if 0 <= inside < 65_536 else _NOBODY
 
 
-def _removal(here: str, below: str | None) -> VolumeChange:
-    """Of what the version has at this path. Below a directory that came from elsewhere it has that somewhere else."""
-    return VolumeChange(wire.to_wire(here), wire.REMOVE_SEEN if below == here else wire.REMOVE)
+def _fits(path: str) -> bool:
+    """Whether a version can have it."""
+    return path.count("/") < DEPTH_MAX and len(os.fsencode(path)) < PATH_BYTES_MAX
 
 
 def _beside(lower: str | None, here: str) -> str | None:

@@ -49,6 +49,7 @@ from squall.protocol.peer import Peer
 from squall.protocol.request import Request
 from squall.protocol.server import Hello
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
+from squall.protocol.volume import NodeVolumesHeld
 from squall.server.dispatch.app.held_version import HeldVersion
 from squall.server.dispatch.client.callers import CONTAINER_METHODS, Caller
 from squall.server.dispatch.client.client import Client
@@ -269,6 +270,9 @@ class AgentService:
             self._plane.nodes.told_images(self.node, record(NodeImages, params))
         elif method == "NodeImagePut":
             self._plane.nodes.image_put(self.node, record(NodeImagePut, params))
+        elif method == "NodeVolumesHeld":
+            held = record(NodeVolumesHeld, params).versions
+            self.node.held_volumes = frozenset((one.volume_id, one.version) for one in held)
         elif method == "NodeReport":
             self._plane.fleet.reported(self.node, record(NodeReport, params))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from squall.protocol.volume import DEPTH_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX
 from squall.server.model.volume import Nodes
 from squall.server.volume.entry import DIRECTORY, Entry
 from squall.server.volume.nodes import (
@@ -16,9 +17,6 @@ from squall.server.volume.nodes import (
 )
 
 ROOT = Entry("", DIRECTORY, 0o755)
-PATH_BYTES_MAX = 4_096
-NAME_BYTES_MAX = 255
-DEPTH_MAX = 256
 
 
 class PathError(ValueError):
@@ -211,6 +209,10 @@ class TreeEditor:
         for entry in all_entries(self._nodes, seen.node):
             if entry.kind == DIRECTORY:
                 self._prune(_joined(path, entry.name), entry)
+        self.remove_empty(path)
+
+    def remove_empty(self, path: str) -> None:
+        """Take away a directory, if nothing is in it."""
         there = self.find(path)
         if there is not None and there.kind == DIRECTORY and not there.node:
             self.remove(path)

@@ -12,7 +12,7 @@ import pytest
 
 from squall.protocol import volume as wire
 from squall.protocol.asset import VOLUME, AssetCreate, AssetDelete, AssetInfo
-from squall.protocol.blob import BlobPut
+from squall.protocol.blob import BlobMissing, BlobPut, BlobStat
 from squall.protocol.empty import Empty
 from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
 from squall.protocol.errors import EXHAUSTED, UNAVAILABLE, PlatformError
@@ -177,7 +177,7 @@ async def test_pages_that_the_server_has_forgotten_are_sent_from_the_first() -> 
 async def test_changes_that_wait_for_their_last_page_are_bounded_and_not_kept_for_ever(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "CHANGES_MAX", 3)
+    monkeypatch.setattr(module, "COMMIT_CHANGES_MAX", 3)
     monkeypatch.setattr(module, "STAGED_MAX", 4)
     async with staged() as stage:
         volume_id, client = await make_volume(stage.client), stage.client
@@ -294,6 +294,99 @@ async def test_a_renamed_directory_is_a_copy_of_what_it_was_and_a_removal() -> N
         assert await listed(client, volume_id) == ["new", "new/a", "new/b", "new/b/c"]
         missing = VolumeChange("x", wire.COPY, target="nowhere")
         assert (await failure_of(send(client, volume_id, missing))).code == "not_found"
+
+
+async def test_a_directory_that_comes_from_elsewhere_is_beside_what_others_have_put_there() -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        base = (await put_files(client, volume_id, "old/a")).number
+        await put_files(client, volume_id, "new/theirs")
+
+        await commit(client, volume_id, VolumeChange("new", wire.COPY, target="old"), version=base)
+
+        assert await listed(client, volume_id, "new") == ["new/a", "new/theirs"]
+
+
+async def test_what_came_from_elsewhere_is_removed_without_what_others_have_put_there() -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        base = (await put_files(client, volume_id, "old/a", "old/b/c")).number
+        await commit(client, volume_id, VolumeChange("new", wire.COPY, target="old"), version=base)
+        await put_files(client, volume_id, "new/b/theirs")
+
+        await commit(client, volume_id, VolumeChange("new", wire.REMOVE_SEEN, target="old"), version=base)
+
+        assert await listed(client, volume_id, "new") == ["new/b", "new/b/theirs"]
+
+
+async def test_a_directory_is_removed_where_nothing_is_in_it() -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        await put_files(client, volume_id, "full/a", "file")
+        empty = VolumeChange("empty", kind=wire.DIRECTORY), VolumeChange("empty/below", kind=wire.DIRECTORY)
+        await commit(client, volume_id, *empty)
+
+        paths = ("full", "file", "empty/below", "empty", "nowhere")
+        await commit(client, volume_id, *(VolumeChange(path, wire.REMOVE_EMPTY) for path in paths))
+
+        assert await listed(client, volume_id) == ["file", "full", "full/a"]
+
+
+async def test_for_a_version_that_is_not_kept_any_more_nothing_of_others_goes() -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        base = (await put_files(client, volume_id, "gone", "moved/a", "touched", "lost")).number
+        await commit(client, volume_id, await file(client, "gone", b"theirs"), VolumeChange("lost", wire.REMOVE))
+        await retain(client, volume_id, 1, 0)
+        stage.clock.advance(100)
+        await collect(client, volume_id)
+
+        version = await commit(
+            client,
+            volume_id,
+            VolumeChange("gone", wire.REMOVE_SEEN),
+            VolumeChange("there", wire.COPY, target="moved"),
+            VolumeChange("moved", wire.REMOVE_SEEN),
+            VolumeChange("touched", wire.TOUCH, mode=0o600, target="touched"),
+            VolumeChange("lost", wire.TOUCH, mode=0o600, target="lost"),
+            await file(client, "new"),
+            version=base,
+            cause="background",
+        )
+
+        assert await listed(client, volume_id) == ["gone", "moved", "moved/a", "new", "there", "there/a", "touched"]
+        assert await read(client, stage, volume_id, "gone") == b"theirs"
+        assert version.cause == "background (made in version 1, which is not kept: what it removed there stays)"
+
+
+async def test_a_version_that_a_node_needs_stays_also_while_its_agent_is_away() -> None:
+    async with staged() as stage:
+        client, volume_id, node = stage.client, await make_volume(stage.client), stage.node
+        base = (await put_files(client, volume_id, "seen")).number
+        await put_files(client, volume_id, "other")
+        await put_files(client, volume_id, "third")
+        await retain(client, volume_id, 1, 0)
+        stage.clock.advance(100)
+        node.tell("NodeVolumesHeld", wire.NodeVolumesHeld((wire.VolumeHeld(volume_id, base),)))
+        await settled(stage)
+        assert (await collect(client, volume_id)).version_count == 1
+        assert node.peer is not None
+        await node.peer.close()
+        assert (await collect(client, volume_id)).version_count == 0
+
+        await commit(client, volume_id, VolumeChange("seen", wire.REMOVE_SEEN), version=base)
+
+        assert await listed(client, volume_id) == ["other", "third"]
+        await node.connect()
+        node.tell("NodeVolumesHeld", wire.NodeVolumesHeld())
+        await settled(stage)
+        assert (await collect(client, volume_id)).version_count == 2
+
+
+async def settled(stage: Stage) -> None:
+    """What the node has told is known."""
+    assert stage.node.peer is not None
+    await stage.node.peer.request("BlobStat", BlobStat(()), BlobMissing)
 
 
 async def test_of_a_deleted_volume_nothing_is_committed() -> None:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from squall.protocol import volume as wire
 from squall.protocol.blob import is_sha256
 from squall.protocol.errors import CONFLICT, EXISTS, INVALID, NOT_FOUND, PlatformError
-from squall.protocol.volume import BLOCK_BYTES, HOLE, VolumeChange, VolumeEntry
+from squall.protocol.volume import BLOCK_BYTES, FILE_BYTES_MAX, HOLE, VolumeChange, VolumeEntry
 from squall.server.model.volume import MemoryNodes, NewNode, Nodes
 from squall.server.volume.entry import DIRECTORY, FILE, SYMLINK, Entry
 from squall.server.volume.nodes import write_blocks
@@ -17,8 +17,6 @@ from squall.server.volume.usage import reachable
 
 KINDS = {wire.FILE: FILE, wire.DIRECTORY: DIRECTORY, wire.SYMLINK: SYMLINK}
 NAMES = {kind: name for name, kind in KINDS.items()}
-SIZE_MAX = 2**50
-"""Of a file: a pebibyte."""
 TARGET_CHARS_MAX = 4_095
 NUMBER_MAX = 2**63 - 1
 MODE_MAX = 0o7777
@@ -48,18 +46,18 @@ def check(change: VolumeChange) -> None:
     try:
         if not parts_of(path):
             raise PathError("it is the top of the volume, which is not changed itself")
-        if change.action in (wire.COPY, wire.TOUCH):
+        if change.action in (wire.COPY, wire.TOUCH, wire.REMOVE_SEEN):
             parts_of(wire.from_wire(change.target))
     except PathError as error:
         raise PlatformError(INVALID, f"{what}: {error}") from None
-    if change.action not in (wire.PUT, wire.REMOVE, wire.REMOVE_SEEN, wire.COPY, wire.TOUCH):
+    if change.action not in (wire.PUT, wire.REMOVE, wire.REMOVE_SEEN, wire.REMOVE_EMPTY, wire.COPY, wire.TOUCH):
         raise PlatformError(INVALID, f"{what}: {change.action[:40]!r} is nothing that is done to a path")
     if change.action not in (wire.PUT, wire.TOUCH):
         return
     numbers = (
         ("mode", change.mode, 0, MODE_MAX),
         ("mtime_ns", change.mtime_ns, -NUMBER_MAX, NUMBER_MAX),
-        ("size", change.size, 0, SIZE_MAX),
+        ("size", change.size, 0, FILE_BYTES_MAX),
         ("uid", change.uid, 0, ID_MAX),
         ("gid", change.gid, 0, ID_MAX),
         ("offset", change.offset, 0, BLOCK_BYTES),
@@ -91,7 +89,7 @@ def _check_blocks(what: str, change: VolumeChange) -> None:
 def apply(
     nodes: Nodes,
     root: str,
-    seen_root: str,
+    seen_root: str | None,
     changes: Iterable[VolumeChange],
     *,
     is_forced: bool = True,
@@ -101,7 +99,7 @@ def apply(
 
     Args:
         root: the tree as it is.
-        seen_root: as it was for whoever made the changes.
+        seen_root: as it was for whoever made the changes; None where that is not kept any more.
 
     Raises:
         PlatformError: `conflict`, when something is in the way; `exists` for a file that is not to be replaced;
@@ -114,7 +112,10 @@ def apply(
             if not is_replacing and change.action == wire.PUT and change.kind != wire.DIRECTORY:
                 _check_free(editor, path)
             try:
-                _apply_one(editor, made, seen_root, change, path, is_forced=is_forced)
+                if seen_root is None:
+                    _apply_unseen(editor, made, root, change, path, is_forced=is_forced)
+                else:
+                    _apply_one(editor, made, seen_root, change, path, is_forced=is_forced)
             except Conflict as error:
                 hint = "remove it first, or force that"
                 raise PlatformError(CONFLICT, f"VolumeCommit: {error}; {hint}") from None
@@ -153,8 +154,10 @@ def _apply_one(
         editor.put(path, _entry_of(made, change), is_forced=is_forced)
     elif change.action == wire.REMOVE:
         editor.remove(path)
+    elif change.action == wire.REMOVE_EMPTY:
+        editor.remove_empty(path)
     elif change.action == wire.REMOVE_SEEN:
-        seen = find(made, seen_root, path)
+        seen = find(made, seen_root, wire.from_wire(change.target) or path)
         if seen is not None:
             editor.remove_seen(path, seen)
     else:
@@ -164,7 +167,34 @@ def _apply_one(
             raise PlatformError(NOT_FOUND, f"VolumeCommit: there is no {source[:200]!r} to copy to {path[:200]!r}")
         if change.action == wire.TOUCH:
             found = found._replace(mode=change.mode, mtime_ns=change.mtime_ns, uid=change.uid, gid=change.gid)
+        _put_found(editor, made, found, path, is_forced=is_forced)
+
+
+def _put_found(editor: TreeEditor, nodes: Nodes, found: Entry, path: str, *, is_forced: bool) -> None:
+    """Put what is somewhere else; a directory beside what others have in one there."""
+    there = editor.find(path)
+    is_beside = there is not None and there.kind == DIRECTORY and there.node
+    if found.kind != DIRECTORY or not is_beside:
         editor.put(path, found, is_forced=is_forced)
+        return
+    for below, entry in walk(nodes, found, path, is_deep=True):
+        editor.put(below, _bare(entry), is_forced=is_forced)
+
+
+def _bare(entry: Entry) -> Entry:
+    """A directory without what is in it; anything else as it is."""
+    return entry._replace(node="", below=0, size=0) if entry.kind == DIRECTORY else entry
+
+
+def _apply_unseen(
+    editor: TreeEditor, made: MemoryNodes, root: str, change: VolumeChange, path: str, *, is_forced: bool
+) -> None:
+    """Where nobody knows what whoever made the change has seen: nothing that others may have put there goes for it."""
+    if change.action == wire.REMOVE_SEEN:
+        return
+    if change.action in (wire.COPY, wire.TOUCH) and find(made, root, wire.from_wire(change.target)) is None:
+        return
+    _apply_one(editor, made, root, change, path, is_forced=is_forced)
 
 
 def _entry_of(nodes: Nodes, change: VolumeChange) -> Entry:
@@ -257,6 +287,4 @@ def _copy_to(editor: TreeEditor, nodes: Nodes, found: Entry, path: str) -> None:
     if there.kind != DIRECTORY:
         raise Conflict(f"{path!r} is no directory there")
     for below, entry in walk(nodes, found, path, is_deep=True):
-        editor.put(
-            below, entry._replace(node="", below=0, size=0) if entry.kind == DIRECTORY else entry, is_forced=False
-        )
+        editor.put(below, _bare(entry), is_forced=False)

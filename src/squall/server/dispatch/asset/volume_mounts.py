@@ -34,7 +34,8 @@ class VolumeMounts:
         self._volumes = volumes
         self._fleet = fleet
         self._held: dict[str, dict[str, int]] = {}
-        """By container, the version of each volume that it has: that one is not forgotten."""
+        """By container, the version of each volume that it has been given: its node says the same a moment later, and
+        until what was written there is committed."""
 
     async def check(self, caller: Caller, method: str, specs: Iterable[FunctionSpec]) -> None:
         """Whether functions may mount the volumes that they name.
@@ -87,8 +88,12 @@ class VolumeMounts:
         self._held.pop(container.container_id, None)
 
     def held(self, volume_id: str) -> frozenset[int]:
-        """Versions of a volume that containers have mounted."""
-        return frozenset(versions[volume_id] for versions in self._held.values() if volume_id in versions)
+        """Versions of a volume that containers have mounted, or have written on what is in no commit yet."""
+        given = {versions[volume_id] for versions in self._held.values() if volume_id in versions}
+        nodes = self._fleet.nodes.values()
+        return frozenset(
+            given.union(*({number for one, number in node.held_volumes if one == volume_id} for node in nodes))
+        )
 
     async def flush(self, caller: Caller, record: wire.VolumeFlush) -> wire.VolumeCommitted:
         """See `VolumeFlush`."""

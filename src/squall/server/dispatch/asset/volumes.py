@@ -14,6 +14,7 @@ from squall.protocol.asset import VOLUME
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.pages import PAGE_RECORDS_MAX, first_page
+from squall.protocol.volume import COMMIT_CHANGES_MAX
 from squall.server.dispatch.asset import volume_changes
 from squall.server.dispatch.asset.volume_changes import Changed
 from squall.server.dispatch.asset.volume_garbage import VolumeGarbage
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-CHANGES_MAX = 1_000_000
-"""Of one commit; they wait in memory for its last page."""
-STAGED_MAX = 2_000_000
-"""Of all commits together."""
+STAGED_MAX = 2 * COMMIT_CHANGES_MAX
+"""Changes of all commits together that wait in memory for a last page."""
 STAGED_S = 600.0
 """So long after its last page a commit that got no further is forgotten."""
 MISSING_MAX = 1_000
@@ -98,19 +97,23 @@ class Volumes:
             if missing:
                 return wire.VolumeCommitted(None, missing)
             seen_root = await self._seen_root(asset.asset_id, record.version)
+            is_of_newest = record.version is None
 
             def apply(nodes: Nodes, root: str) -> Changed:
                 return volume_changes.apply(
                     nodes,
                     root,
-                    root if seen_root is None else seen_root,
+                    root if is_of_newest else seen_root,
                     changes,
                     is_forced=record.is_forced,
                     is_replacing=record.is_replacing,
                 )
 
             try:
-                made = await self._change(asset, record, record.cause, caller, apply)
+                cause = record.cause
+                if seen_root is None and not is_of_newest:
+                    cause += f" (made in version {record.version}, which is not kept: what it removed there stays)"
+                made = await self._change(asset, record, cause, caller, apply)
             finally:
                 # Refused, it would be refused again.
                 self._staged.pop((asset.asset_id, record.commit_id), None)
@@ -130,8 +133,10 @@ class Volumes:
             raise PlatformError(CONFLICT, f"VolumeCommit: {message}; begin again with page 0")
         if record.page == staged.page:
             others = sum(len(one.changes) for one in self._staged.values())
-            if len(staged.changes) + len(record.changes) > CHANGES_MAX or others + len(record.changes) > STAGED_MAX:
-                message = f"a commit has {CHANGES_MAX:,} changes at most, and all that are under way {STAGED_MAX:,}"
+            count = len(record.changes)
+            if len(staged.changes) + count > COMMIT_CHANGES_MAX or others + count > STAGED_MAX:
+                limits = f"{COMMIT_CHANGES_MAX:,} changes at most, and all that are under way {STAGED_MAX:,}"
+                message = f"a commit has {limits}"
                 raise PlatformError(EXHAUSTED, f"VolumeCommit: {message}; commit fewer files at a time")
             staged.changes += record.changes
             staged.page += 1
@@ -149,7 +154,7 @@ class Volumes:
         return tuple(missing[:MISSING_MAX])
 
     async def _seen_root(self, volume_id: str, number: int | None) -> str | None:
-        """The tree that changes were made in; None for the newest, also where that one is not kept any more."""
+        """The tree that changes were made in; None for that of the newest, and of one that is not kept any more."""
         if number is None:
             return None
         if number == 0:

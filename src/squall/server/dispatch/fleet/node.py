@@ -54,6 +54,8 @@ class Node:
         """Nothing has been done about it yet."""
         self.is_relieving = False
         """It is being asked to free memory. One that swaps takes its time."""
+        self.held_volumes: frozenset[tuple[str, int]] = frozenset()
+        """Versions of volumes that it needs, as it has said last; also while its agent is away."""
         self.lost_timer: Timer | None = None
         self.line_count = 0
         """Log lines its agent has sent since its last hello."""
