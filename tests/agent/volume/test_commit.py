@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import fcntl
 import hashlib
 import mmap
@@ -15,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
+from squall.agent.volume import commit as commit_module
+from squall.agent.volume import sink
 from squall.agent.volume import upper as upper_module
 from squall.agent.volume.commit import Committer, Written
 from squall.protocol.errors import CONFLICT, UNAVAILABLE, PlatformError
-from squall.protocol.volume import VolumeChange, VolumeCommit, VolumeCommitted, VolumeVersion
+from squall.protocol.volume import DEPTH_MAX, VolumeChange, VolumeCommit, VolumeCommitted, VolumeVersion
 from squall.runtime.removal import remove_tree
 
 KIB = 1_024
@@ -31,6 +34,7 @@ class Store:
         self.blocks: dict[str, bytes] = {}
         self.pages_got: dict[str, list[VolumeCommit]] = {}
         self.commits: list[list[VolumeChange]] = []
+        self.causes: list[str] = []
         self.page_size = 1_000
         self.before_put: Callable[[], object] = lambda: None
         self.before_commit: Callable[[VolumeCommit], object] = lambda record: None
@@ -51,6 +55,7 @@ class Store:
         got.append(record)
         if not record.is_last:
             return VolumeCommitted()
+        self.causes.append(record.cause)
         self.commits.append([change for page in self.pages_got.pop(record.commit_id) for change in page.changes])
         return VolumeCommitted(VolumeVersion(len(self.commits)))
 
@@ -68,7 +73,7 @@ class Container:
     def __init__(self, upper: Path, executor: ThreadPoolExecutor) -> None:
         self.upper = upper
         self.store = Store()
-        self.committer = Committer(self.store, executor)
+        self.committer = Committer(self.store, executor, Path(upper).parent)
         self.written = Written("vo-1", str(upper), 0, 1, "ta-1")
 
     def write(self, name: str, data: bytes) -> Path:
@@ -215,7 +220,70 @@ async def test_while_it_is_frozen_only_what_has_changed_is_put(container: Contai
     await container.committer.commit(container.written, "commit", freeze=freeze)
     (changes,) = container.store.commits
     assert {change.path: container.store.content(change)[:3] for change in changes}["late"] == b"new"
-    assert puts == [2, 3]
+    # Not even that, while it waits.
+    assert (puts, len(container.store.blocks)) == ([2, 2], 3)
+
+
+async def test_of_what_is_open_for_writing_only_blocks_that_differ_are_kept_while_it_is_frozen(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_module, "BLOCK_BYTES", 256 * KIB)
+    kept: list[int] = []
+    write = sink._write
+
+    def noted(fd: int, data: bytes, offset: int) -> None:
+        kept.append(len(data))
+        write(fd, data, offset)
+
+    monkeypatch.setattr(sink, "_write", noted)
+    path = container.write("database", os.urandom(1_024 * KIB))
+    with path.open("r+b") as file:
+
+        @contextlib.asynccontextmanager
+        async def freeze() -> AsyncIterator[None]:
+            file.seek(300 * KIB)
+            file.write(b"changed")
+            file.flush()
+            yield
+
+        await container.committer.commit(container.written, "commit", freeze=freeze)
+    ((change,),) = container.store.commits
+    assert container.store.content(change) == path.read_bytes()
+    assert kept == [256 * KIB]
+
+
+async def test_a_disk_without_room_for_what_is_kept_while_it_is_frozen_is_gone_round(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: bytes, offset: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(sink, "_write", full)
+
+    @contextlib.asynccontextmanager
+    async def freeze() -> AsyncIterator[None]:
+        container.write("large", b"new" * 200 * KIB)
+        container.write("small", b"new")
+        yield
+
+    await container.committer.commit(container.written, "commit", freeze=freeze)
+    (changes,) = container.store.commits
+    assert {change.path: container.store.content(change) for change in changes} == {
+        "large": b"new" * 200 * KIB,
+        "small": b"new",
+    }
+
+
+async def test_more_changes_than_a_commit_has_are_several(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_module, "COMMIT_CHANGES_MAX", 4)
+    for number in range(10):
+        container.write(f"{number}", b"")
+    assert len(await container.commit()) == 10
+    assert [len(changes) for changes in container.store.commits] == [4, 4, 2]
+    assert container.store.causes[0] == "test (part 1 of 3)"
+    assert await container.commit() == {}
 
 
 # A container that means harm
@@ -328,7 +396,9 @@ async def test_whoever_opens_a_file_while_it_is_looked_at_sends_no_signal_that_e
     assert got == []
 
 
-async def test_a_tree_of_any_depth_is_read(container: Container) -> None:
+async def test_what_is_too_deep_for_a_version_is_said_once_and_keeps_nothing_else_from_being_committed(
+    container: Container, caplog: pytest.LogCaptureFixture
+) -> None:
     fd = os.open(container.upper, os.O_RDONLY)
     for _ in range(1_500):
         os.mkdir("d", dir_fd=fd)
@@ -337,7 +407,12 @@ async def test_a_tree_of_any_depth_is_read(container: Container) -> None:
         fd = below
     os.close(fd)
     try:
-        assert len(await container.commit()) == 1_500
+        container.write("beside", b"")
+        changes = await container.commit()
+        assert len(changes) == DEPTH_MAX + 1
+        assert [line.message.partition(" is in no version")[0][-4:] for line in caplog.records] == ["d/d'"]
+        assert await container.commit() == {}
+        assert len(caplog.records) == 1
     finally:
         # Whoever tidies up after the tests cannot.
         remove_tree(str(container.upper / "d"))

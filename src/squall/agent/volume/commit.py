@@ -1,8 +1,9 @@
 """One commit of what a container has written to a volume: read, put into the blob store, made a version.
 
-A commit that is asked for freezes the container while it captures. What takes long is done before: files are read,
-hashed and put while the container runs, and again what it has changed meanwhile, once it is frozen. Nobody asked for
-those in the background: they freeze nothing, and leave what is open for writing to the next.
+A commit that is asked for freezes the container while it captures. What takes long is done before and after: files are
+read, hashed and put while the container runs; once it is frozen, what it has changed meanwhile, and what is open for
+writing, is read again and kept on the disk; that is put when the container goes on. Nobody asked for those in the
+background: they freeze nothing, and leave what is open for writing to the next.
 """
 
 from __future__ import annotations
@@ -15,16 +16,27 @@ import hashlib
 import logging
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, TypeVar
 
+from squall.agent.volume.sink import Blocks, Sink, SpoolSink, StoreSink
 from squall.agent.volume.upper import Fingerprint, Reading, WrittenFile, is_unchanged, open_written, read_upper
 from squall.protocol.errors import CONFLICT, PlatformError
 from squall.protocol.ids import new_id
 from squall.protocol.records import replace
-from squall.protocol.volume import BLOCK_BYTES, HOLE, VolumeChange, VolumeCommit, VolumeCommitted, VolumeVersion
+from squall.protocol.volume import (
+    BLOCK_BYTES,
+    COMMIT_CHANGES_MAX,
+    HOLE,
+    VolumeChange,
+    VolumeCommit,
+    VolumeCommitted,
+    VolumeVersion,
+)
 
 R = TypeVar("R")
 
@@ -38,18 +50,15 @@ OPEN: Fingerprint = (-1,)
 """Of a file that was open for writing when it was committed: what is stored to mapped memory changes no time, so it is
 read again."""
 RESTARTS_MAX = 5
+SAID_MAX = 10
+"""Paths that are named of those that no version can have."""
+SKIPPED_WHY = "volumes have files, directories and symbolic links, not as deep and not as large as this is"
 
 _log = logging.getLogger("squall.agent.volume.commit")
 
 
-class BlockStore(Protocol):
+class BlockStore(Blocks, Protocol):
     """Where blocks and commits go."""
-
-    async def missing(self, sha256s: Sequence[str]) -> set[str]:
-        """Which of these blocks are not there."""
-
-    async def put(self, sha256: str, data: bytes) -> None:
-        """Put one."""
 
     async def commit(self, record: VolumeCommit) -> VolumeCommitted:
         """Send a page of a commit."""
@@ -72,6 +81,8 @@ class Written:
     """What has been in a commit, as it was then."""
     is_closed: bool = False
     """It may be removed, and is not read any more: what is missing would be taken for what a program removed."""
+    skipped: set[str] = field(default_factory=set)
+    """Paths that no version can have, as was said."""
     keep: Callable[[dict[str, Fingerprint]], None] = lambda committed: None
     """Write down what has been in a commit. Blocks."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -85,9 +96,10 @@ class Written:
 class Committer:
     """Commits."""
 
-    def __init__(self, store: BlockStore, executor: Executor) -> None:
+    def __init__(self, store: BlockStore, executor: Executor, spool_dir: Path) -> None:
         self._store = store
         self._executor = executor
+        self._spool_dir = spool_dir
         self._puts = asyncio.Semaphore(PUTS_MAX)
 
     async def commit(
@@ -110,18 +122,23 @@ class Committer:
         async with written.lock:
             if written.is_closed:
                 return None
+            store = StoreSink(self._store)
             if freeze is None:
-                return await self._send(written, cause, await self._capture(written, {}, is_patient=is_patient))
+                return await self._send(written, cause, await self._capture(written, {}, store, is_patient=is_patient))
             # Most of it is done by then.
-            ahead = {one.path: one for one in (await self._capture(written, {}, is_patient=True)).files}
-            async with freeze():  # type: ignore[attr-defined]
-                captured = await self._capture(written, ahead, is_patient=False)
-            return await self._send(written, cause, captured)
+            ahead = {one.path: one for one in (await self._capture(written, {}, store, is_patient=False)).files}
+            with tempfile.TemporaryFile(dir=self._spool_dir) as file:
+                spool = SpoolSink(file.fileno(), self._store, store.stored, self._executor)
+                async with freeze():  # type: ignore[attr-defined]
+                    captured = await self._capture(written, ahead, spool, is_patient=False)
+                await spool.put_all()
+                return await self._send(written, cause, captured)
 
-    async def _capture(self, written: Written, ahead: dict[str, _File], *, is_patient: bool) -> _Captured:
+    async def _capture(self, written: Written, ahead: dict[str, _File], sink: Sink, *, is_patient: bool) -> _Captured:
         upper = written.upper
         reading = await self._aside(lambda: read_upper(upper, written.first_id, written.committed))
-        pack, captured = _Pack(), _Captured(upper, reading)
+        _say_skipped(written, reading)
+        pack, captured = _Pack(), _Captured(upper, reading, sink)
         captured.open = await self._aside(lambda: _open_for_writing(upper, reading.files))
         for file in reading.files:
             known = ahead.get(file.path)
@@ -168,17 +185,17 @@ class Committer:
         try:
             for begin in range(0, size, BLOCK_BYTES * BLOCKS_AT_ONCE):
                 end = min(size, begin + BLOCK_BYTES * BLOCKS_AT_ONCE)
-                putting = (self._put_block(fd, at, size) for at in range(begin, end, BLOCK_BYTES))
+                putting = (self._put_block(captured.sink, fd, at, size) for at in range(begin, end, BLOCK_BYTES))
                 blocks += await asyncio.gather(*putting)
         finally:
             os.close(fd)
         captured.files.append(_File(file.path, file.fingerprint, replace(file.change, blocks=tuple(blocks))))
 
-    async def _put_block(self, fd: int, at: int, size: int) -> str:
+    async def _put_block(self, sink: Sink, fd: int, at: int, size: int) -> str:
         async with self._puts:
             sha256, data = await self._aside(lambda: _hashed(fd, at, min(BLOCK_BYTES, size - at)))
-            if sha256 != HOLE and sha256 in await self._store.missing([sha256]):
-                await self._store.put(sha256, data)
+            if sha256 != HOLE:
+                await sink.add(sha256, data)
             return sha256
 
     async def _close(self, pack: _Pack, captured: _Captured) -> None:
@@ -188,8 +205,8 @@ class Committer:
         files, data = pack.files, bytes(pack.data)
         pack.files, pack.data = [], bytearray()
         sha256 = await self._aside(lambda: hashlib.sha256(data).hexdigest() if data else "")
-        if data and sha256 in await self._store.missing([sha256]):
-            await self._store.put(sha256, data)
+        if data:
+            await captured.sink.add(sha256, data)
         for file, offset, size in files:
             blocks = (sha256,) if size else ()
             change = replace(file.change, size=size, blocks=blocks, offset=offset if size else 0)
@@ -206,7 +223,11 @@ class Committer:
         if not changes:
             written.committed = seen
             return None
-        version = await self._send_pages(written, cause, changes)
+        version = None
+        starts = range(0, len(changes), COMMIT_CHANGES_MAX)
+        for number, start in enumerate(starts, 1):
+            part = f" (part {number} of {len(starts)})" if len(starts) > 1 else ""
+            version = await self._send_pages(written, cause + part, changes[start : start + COMMIT_CHANGES_MAX])
         written.committed = seen
         await self._aside(lambda: written.keep(seen))
         return version
@@ -256,6 +277,7 @@ class _File:
 class _Captured:
     upper: str
     reading: Reading
+    sink: Sink
     files: list[_File] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     """Paths for the next commit."""
@@ -267,6 +289,14 @@ class _Captured:
 class _Pack:
     data: bytearray = field(default_factory=bytearray)
     files: list[tuple[WrittenFile, int, int]] = field(default_factory=list)
+
+
+def _say_skipped(written: Written, reading: Reading) -> None:
+    """Once of each."""
+    skipped = set(reading.skipped)
+    for path in sorted(skipped - written.skipped)[:SAID_MAX]:
+        _log.warning("%s: %r is in no version of %s: %s", written.container_id, path, written.volume_id, SKIPPED_WHY)
+    written.skipped = skipped
 
 
 def _open_for_writing(upper: str, files: Sequence[WrittenFile]) -> set[str]:
