@@ -73,7 +73,7 @@ from squall.protocol.template import (
     NodeTemplatesUnneeded,
 )
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
-from squall.protocol.volume import NodeVolumeCommit, NodeVolumeReload, VolumeCommitted
+from squall.protocol.volume import NodeVolumeCommit, NodeVolumeReload, NodeVolumesHeld, VolumeCommitted, VolumeHeld
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure
 
@@ -131,7 +131,7 @@ class Agent:
         self._blobs = PeerBlobs(self._threads)
         self._mounts = Mounts(config.data_dir, self._blobs, self._threads, config.mounts_bytes_max)
         source = PeerVolumes(self._blobs, codec)
-        self._volumes = NodeVolumes(config.data_dir / "volumes", source, runtime, self._threads)
+        self._volumes = NodeVolumes(config.data_dir / "volumes", source, runtime, self._threads, self._tell_held)
         self._images = KnownImages(config.data_dir, images, stored)
         if stored is not None:
             stored.on_put = self._put
@@ -226,6 +226,7 @@ class Agent:
         await self.containers.close()
         await self.templates.close()
         await self._outfits.close()
+        await self._volumes.stop()
         self.logs.close()
         if self._peer is not None:
             await self._peer.close()
@@ -458,6 +459,7 @@ class Agent:
             _log.info("connected to server %s", welcome.server_id)
             telling = self._tasks.start(tell_images(self._images, peer, self._threads, self._collecting))
             self._log_sender.begin(peer)
+            self._tell_held(self._volumes.held())
             while self._untold:
                 peer.event(*self._untold.popleft())
             for container_id in welcome.unwanted_container_ids:
@@ -510,6 +512,11 @@ class Agent:
             self._peer.event(method, record)
         else:
             self._untold.append((method, record))
+
+    def _tell_held(self, held: tuple[VolumeHeld, ...]) -> None:
+        """Which versions of volumes this node needs. A server that comes is told anyway."""
+        if self._peer is not None and self._is_welcome.is_set():
+            self._peer.event("NodeVolumesHeld", NodeVolumesHeld(held))
 
     def _over_disk(self, container_id: str, why: str) -> None:
         self.containers.over_disk(container_id, why)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -13,12 +13,21 @@ from typing import Any, cast
 import pytest
 
 from squall.agent.disk import Space
+from squall.agent.volume import holder as holder_module
 from squall.agent.volume import volumes as volumes_module
 from squall.agent.volume.volumes import NodeVolumes
 from squall.protocol.errors import EXHAUSTED, NOT_FOUND, PlatformError
-from squall.protocol.volume import VolumeChange, VolumeCommit, VolumeCommitted, VolumeMount, VolumeStart, VolumeVersion
-from squall.runtime.errors import RuntimeFailure
-from squall.runtime.spec import ContainerStatus, IdRange
+from squall.protocol.volume import (
+    VolumeChange,
+    VolumeCommit,
+    VolumeCommitted,
+    VolumeHeld,
+    VolumeMount,
+    VolumeStart,
+    VolumeVersion,
+)
+from squall.runtime.errors import RuntimeFailure, SpawnerGone
+from squall.runtime.spec import ContainerStatus, IdRange, Volume
 from tests.agent.parts import until
 
 IDS = IdRange(100_000)
@@ -36,6 +45,7 @@ class Server:
         self.commits: list[VolumeCommit] = []
         self.deleted: set[str] = set()
         self.is_full = False
+        self.head = VolumeVersion(1)
 
     async def tree(self, volume_id: str, version: int) -> list[VolumeChange]:
         if version in self.gone:
@@ -55,7 +65,7 @@ class Server:
     async def newest(self, volume_id: str) -> VolumeVersion:
         if volume_id in self.deleted:
             raise PlatformError(NOT_FOUND, f"no volume {volume_id}")
-        return VolumeVersion(1)
+        return self.head
 
     async def commit(self, record: VolumeCommit) -> VolumeCommitted:
         await self.newest(record.volume_id)
@@ -65,6 +75,10 @@ class Server:
         return VolumeCommitted(await self.newest(record.volume_id))
 
 
+async def _nothing() -> None:
+    pass
+
+
 class Containers:
     """What a runtime has, and which of them are frozen."""
 
@@ -72,6 +86,14 @@ class Containers:
         self.living: set[str] = set()
         self.frozen: set[str] = set()
         self.is_stuck = False
+        self.swapped: list[Volume] = []
+        self.on_swap: Callable[[], Awaitable[None]] = _nothing
+
+    async def swap_volume(self, container_id: str, volume: Volume) -> None:
+        assert container_id in self.frozen
+        Path(volume.writable, "upper").mkdir(parents=True)
+        self.swapped.append(volume)
+        await self.on_swap()
 
     async def freeze(self, container_id: str) -> None:
         self.frozen.add(container_id)
@@ -97,11 +119,17 @@ class Node:
         self.server = Server()
         self.containers = Containers()
         self._executor = executor
+        self.on_held: Callable[[tuple[VolumeHeld, ...]], None] = lambda held: None
         self.volumes = self.start()
 
     def start(self) -> NodeVolumes:
         self.volumes = NodeVolumes(
-            self.directory, cast(Any, self.server), cast(Any, self.containers), self._executor, space=lambda path: SHORT
+            self.directory,
+            cast(Any, self.server),
+            cast(Any, self.containers),
+            self._executor,
+            lambda held: self.on_held(held),
+            space=lambda path: SHORT,
         )
         self.volumes.prepare()
         return self.volumes
@@ -311,7 +339,7 @@ async def test_a_half_of_what_was_written_is_never_found_by_the_next_agent(
         next(Path(path).glob("*/upper/one")).unlink()
         raise RuntimeFailure("cannot delete it")
 
-    monkeypatch.setattr(volumes_module, "remove_tree", broken_off)
+    monkeypatch.setattr(holder_module, "remove_tree", broken_off)
     await node.volumes.close("a")
     monkeypatch.undo()
     before = len(node.server.commits)
@@ -327,7 +355,7 @@ async def test_a_commit_whose_note_finds_no_room_is_a_commit(node: Node, monkeyp
     def full(source: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr("squall.agent.volume.volumes.os.replace", full)
+    monkeypatch.setattr("squall.agent.volume.holder.os.replace", full)
     assert await node.volumes.commit("a", "vo-1") == VolumeVersion(1)
     assert await node.volumes.commit("a", "vo-1") is None
 
@@ -357,3 +385,133 @@ async def test_what_can_never_be_committed_is_not_tried_all_the_time(
 
     await node.serve_until(changed_often)
     assert tried.count("vo-1") == 1
+
+
+async def test_a_container_that_takes_long_to_be_committed_keeps_no_other_waiting(node: Node) -> None:
+    (slow,) = await node.open_writable("a", 1)
+    (upper,) = await node.open_writable("b", 2)
+    for path in (slow, upper):
+        (path / "one").write_bytes(b"")
+    commit = node.server.commit
+
+    async def stuck(record: VolumeCommit) -> VolumeCommitted:
+        if record.volume_id == "vo-1":
+            await asyncio.sleep(60)
+        return await commit(record)
+
+    node.server.commit = stuck  # type: ignore[method-assign]
+    await node.serve_until(lambda: bool(node.server.commits))
+    assert node.server.commits[0].volume_id == "vo-2"
+    await node.volumes.stop()
+
+
+# What the server must not forget
+
+
+async def test_every_version_that_is_written_on_is_told_until_what_was_written_is_committed(node: Node) -> None:
+    told: list[list[tuple[str, int]]] = []
+    node.on_held = lambda held: told.append([(one.volume_id, one.version) for one in held])
+    await node.open("a", 3)
+    (upper,) = await node.open_writable("b", 1)
+    (upper / "one").write_bytes(b"")
+    node.server.is_full = True
+    await node.volumes.close("a")
+    await node.volumes.close("b")
+    assert told == [[("vo-3", 3)], [("vo-1", 1), ("vo-3", 3)], [("vo-1", 1)]]
+    # The next agent tells it when it comes.
+    assert [(one.volume_id, one.version) for one in node.start().held()] == [("vo-1", 1)]
+    node.server.is_full = False
+    await node.serve_until(lambda: not upper.exists())
+    assert node.volumes.held() == ()
+
+
+async def test_a_start_that_fails_holds_no_version(node: Node) -> None:
+    node.server.gone.add(2)
+    with pytest.raises(PlatformError, match="version 2 is gone"):
+        await node.open("a", 1, 2)
+    assert node.volumes.held() == ()
+
+
+# Reloads
+
+
+async def test_a_reload_writes_on_the_newest_version(node: Node) -> None:
+    (before,) = await node.open_writable("a", 1)
+    (before / "one").write_bytes(b"")
+    node.server.head = VolumeVersion(7, root=_root(7))
+    assert (await node.volumes.reload("a", "vo-1")).number == 7
+    (volume,) = node.containers.swapped
+    (Path(volume.writable) / "upper" / "two").write_bytes(b"")
+    await node.volumes.commit("a", "vo-1")
+    assert [(one.version, [change.path for change in one.changes]) for one in node.server.commits] == [
+        (1, ["one"]),
+        (7, ["two"]),
+    ]
+    assert not before.exists()
+    assert not node.containers.frozen
+    assert [one.version for one in node.volumes.held()] == [7]
+
+
+async def test_a_reload_that_nobody_waits_for_any_more_is_brought_to_its_end(node: Node) -> None:
+    (before,) = await node.open_writable("a", 1)
+    reached, go = asyncio.Event(), asyncio.Event()
+
+    async def wait() -> None:
+        reached.set()
+        await go.wait()
+
+    node.containers.on_swap = wait
+    asked = asyncio.ensure_future(node.volumes.reload("a", "vo-1"))
+    await reached.wait()
+    asked.cancel()
+    await asyncio.gather(asked, return_exceptions=True)
+    go.set()
+    await until(lambda: not before.exists())
+    (volume,) = node.containers.swapped
+    (Path(volume.writable) / "upper" / "two").write_bytes(b"")
+    await node.volumes.commit("a", "vo-1")
+    assert [change.path for one in node.server.commits for change in one.changes] == ["two"]
+
+
+@pytest.mark.parametrize("is_agent_new", [False, True])
+async def test_where_nobody_knows_which_version_is_mounted_what_was_written_on_either_is_committed(
+    node: Node, is_agent_new: bool
+) -> None:
+    (before,) = await node.open_writable("a", 1)
+
+    async def gone() -> None:
+        raise SpawnerGone("the spawner is gone")
+
+    node.containers.on_swap = gone
+    with pytest.raises(PlatformError, match="the spawner is gone"):
+        await node.volumes.reload("a", "vo-1")
+    node.containers.on_swap = _nothing
+    if is_agent_new:
+        node.start().adopt("a", IDS)
+    (volume,) = node.containers.swapped
+    after = Path(volume.writable) / "upper"
+    (before / "one").write_bytes(b"")
+    (after / "two").write_bytes(b"")
+    await node.volumes.commit("a", "vo-1")
+    assert [change.path for one in node.server.commits for change in one.changes] == ["one", "two"]
+
+    await node.volumes.reload("a", "vo-1")
+    assert len({one.writable for one in node.containers.swapped}) == 2
+    assert not before.exists()
+    assert not after.exists()
+
+
+async def test_a_reload_that_fails_leaves_what_there_was(node: Node) -> None:
+    (before,) = await node.open_writable("a", 1)
+
+    async def fail() -> None:
+        raise RuntimeFailure("it cannot be mounted")
+
+    node.containers.on_swap = fail
+    with pytest.raises(PlatformError, match="it cannot be mounted"):
+        await node.volumes.reload("a", "vo-1")
+    (volume,) = node.containers.swapped
+    assert not Path(volume.writable).exists()
+    (before / "one").write_bytes(b"")
+    await node.volumes.close("a")
+    assert [change.path for one in node.server.commits for change in one.changes] == ["one"]

@@ -1,10 +1,10 @@
 """The volumes of this node's containers: mounted, committed, and given other versions.
 
-    <data>/volumes/trees/<root>.erofs, .names     the tree of a version, for the kernel; which contents it has
-    <data>/volumes/contents/…                     what is in the files (`contents.py`)
-    <data>/volumes/written/<id>/record.json       of a container: which volumes, and on which versions it writes
-    <data>/volumes/written/<id>/<name>-<number>/  an upper; with .json, what of it has been in a commit
-    <data>/volumes/gone/                          on its way out
+    <data>/volumes/trees/       trees of versions, for the kernel (`trees.py`)
+    <data>/volumes/contents/    what is in the files (`contents.py`)
+    <data>/volumes/written/     what containers have written (`holder.py`)
+    <data>/volumes/gone/        on its way out
+    <data>/volumes/lost/        what was written by whom nobody can tell
 
 What a container has written stays until it is in a commit: it outlives the container, the agent and the spawner, and is
 committed by the next agent if need be.
@@ -15,32 +15,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import json
 import logging
-import os
-import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from squall.agent.disk import Space, space_of
 from squall.agent.volume.commit import Committer, Written
 from squall.agent.volume.contents import VolumeContents
+from squall.agent.volume.holder import Holder, HolderRecords, Mounted, WrittenRecord
 from squall.agent.volume.source import PeerVolumes
-from squall.agent.volume.tree_image import content_of, write_tree_image
-from squall.agent.volume.upper import Fingerprint
+from squall.agent.volume.trees import VolumeTrees
 from squall.protocol.errors import CONFLICT, NOT_FOUND, UNAVAILABLE, PlatformError
-from squall.protocol.records import from_wire, record, to_wire
-from squall.protocol.volume import VolumeChange, VolumeMount, VolumeStart, VolumeVersion
+from squall.protocol.records import replace
+from squall.protocol.task_set import TaskSet
+from squall.protocol.volume import VolumeHeld, VolumeStart, VolumeVersion
 from squall.runtime.contract import Runtime
-from squall.runtime.errors import ContainerMissing, RuntimeFailure, VolumeBusy
+from squall.runtime.errors import ContainerMissing, RuntimeFailure, SpawnerGone, VolumeBusy
 from squall.runtime.removal import remove_tree
 from squall.runtime.spec import IdRange, Volume
 
 BACKGROUND_S = 5.0
 """Between two looks at what a container has written."""
+SERVED_AT_ONCE = 4
+"""Containers that are looked at in the background: one that has written much does not keep the others waiting."""
 WALK_SHARE = 20
 """A look that takes long is taken less often: this many times as long lies between two."""
 LAST_TRIES_S = (0.0, 0.5, 2.0, 5.0)
@@ -50,7 +50,6 @@ RELOAD_TRIES = 5
 BUSY_TRIES = 5
 BUSY_PAUSE_S = 0.02
 """Between attempts to swap a version while walks through the old one are under way."""
-_IMAGE, _NAMES, _EMPTY = ".erofs", ".names", "empty"
 EVICT_S = 600.0
 END_AGAIN_S = 30.0
 """Between attempts to commit what could not be committed, and what a container has left."""
@@ -60,51 +59,12 @@ FREEZE_S = 10.0
 _log = logging.getLogger("squall.agent.volume.volumes")
 
 
-@record
-class WrittenRecord:
-    """One volume of a container, as it is written down."""
-
-    volume_id: str
-    name: str
-    target: str
-    version: int
-    number: int
-    """How many versions it has had before."""
-    is_read_only: bool = False
-    sub_path: str = ""
-    root: str = ""
-    """What the tree of the version is called."""
-
-
-@dataclass(slots=True)
-class _Mounted:
-    """One volume of a container."""
-
-    record: WrittenRecord
-    written: Written | None
-    """None of a read-only one."""
-    next_look: float = 0.0
-
-
-@dataclass(slots=True)
-class _Holder:
-    """A container with volumes."""
-
-    runtime_id: str
-    id_range: IdRange
-    container_id: str
-    volumes: list[_Mounted] = field(default_factory=list)
-    is_gone: bool = False
-    is_inherited: bool = False
-    """From an earlier agent, which may have left it frozen; not served yet."""
-    next_try: float = 0.0
-    """After a failure."""
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """One freezes it at a time."""
-
-
 class NodeVolumes:
-    """All of them. Used by one agent at a time."""
+    """All of them. Used by one agent at a time; `run` is to be awaited, and `stop` when nobody asks any more.
+
+    Args:
+        on_held: told when it changes which versions this node needs (`held`).
+    """
 
     def __init__(
         self,
@@ -112,48 +72,60 @@ class NodeVolumes:
         source: PeerVolumes,
         runtime: Runtime,
         executor: Executor,
+        on_held: Callable[[tuple[VolumeHeld, ...]], None] = lambda held: None,
         monotonic: Callable[[], float] = time.monotonic,
         space: Callable[[Path], Space] = space_of,
     ) -> None:
-        self._trees = directory / "trees"
-        self._written = directory / "written"
-        self._gone = directory / "gone"
+        self._directory = directory
         self._source = source
         self._runtime = runtime
         self._executor = executor
         self._monotonic = monotonic
+        self._records = HolderRecords(directory / "written", directory / "gone", directory / "lost")
         self._contents = VolumeContents(directory / "contents", source, executor, space)
-        self._committer = Committer(source, executor)
-        self._holders: dict[str, _Holder] = {}
-        self._making: dict[str, asyncio.Lock] = {}
-        self._names: dict[str, frozenset[str]] = {}
-        """Of each tree that is used, or being made, the names of its contents."""
-        self._contents.in_use = self._in_use
+        self._trees = VolumeTrees(directory / "trees", source, self._contents, executor, self._roots)
+        self._committer = Committer(source, executor, directory)
+        self._holders: dict[str, Holder] = {}
+        self._serving: dict[str, asyncio.Future[Any]] = {}
+        """Looks in the background that are under way."""
+        self._turn = asyncio.Semaphore(SERVED_AT_ONCE)
+        self._tasks = TaskSet()
+        self._held: tuple[VolumeHeld, ...] = ()
+        self._on_held = on_held
 
     def prepare(self) -> None:
         """Take stock, and find what earlier containers have written. Blocks."""
-        for path in (self._trees.parent, self._trees, self._written, self._gone):
-            path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in self._gone.iterdir():
-            _remove(path)
-        for path in self._trees.glob("*.new"):
-            path.unlink()
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._trees.prepare()
         self._contents.prepare()
-        for path in self._written.iterdir():
-            holder = self._read(path)
-            if holder is not None:
-                # Until somebody takes it over.
-                holder.is_gone = holder.is_inherited = True
-                self._holders[path.name] = holder
-            elif any(one.is_dir() for one in path.iterdir()):
-                lost = self._trees.parent / "lost"
-                lost.mkdir(mode=0o700, exist_ok=True)
-                os.rename(path, lost / f"{path.name}-{secrets.token_hex(4)}")
-                _log.error("what %s wrote to volumes is kept in %s, and is not committed", path.name, lost)
-            else:
-                remove_tree(str(path))
+        for holder in self._records.prepare():
+            # Until somebody takes it over.
+            holder.is_gone = holder.is_inherited = True
+            self._holders[holder.runtime_id] = holder
+        self._held = self.held()
 
-    # Containers that come
+    async def stop(self) -> None:
+        """Break off what is under way; the next agent finds all of it."""
+        await self._tasks.close()
+
+    def held(self) -> tuple[VolumeHeld, ...]:
+        """Versions that containers have mounted, or have written to what is in no commit yet."""
+        found = {(one.record.volume_id, one.record.version) for one in self._all()}
+        return tuple(VolumeHeld(*one) for one in sorted(found))
+
+    def _all(self) -> list[Mounted]:
+        return [one for holder in self._holders.values() for one in holder.volumes]
+
+    def _roots(self) -> set[str]:
+        return {one.record.root for one in self._all()}
+
+    def _tell_held(self) -> None:
+        held = self.held()
+        if held != self._held:
+            self._held = held
+            self._on_held(held)
+
+    # Containers that come and go
 
     async def open(
         self, runtime_id: str, starts: Sequence[VolumeStart], id_range: IdRange, container_id: str
@@ -165,14 +137,16 @@ class NodeVolumes:
             OSError: the disk takes no more.
         """
         # Known from now on: what it is to have is not taken away meanwhile.
-        holder = self._holders[runtime_id] = _Holder(runtime_id, id_range, container_id)
+        holder = self._holders[runtime_id] = Holder(runtime_id, id_range, container_id)
         try:
             return await self._open(holder, starts)
         except BaseException:
             self._holders.pop(runtime_id, None)
             raise
+        finally:
+            self._tell_held()
 
-    async def _open(self, holder: _Holder, starts: Sequence[VolumeStart]) -> tuple[Volume, ...]:
+    async def _open(self, holder: Holder, starts: Sequence[VolumeStart]) -> tuple[Volume, ...]:
         made = []
         for index, start in enumerate(starts):
             mount = start.mount
@@ -181,9 +155,9 @@ class NodeVolumes:
                 mount.volume_id, str(index), mount.target, start.version, 0, is_read_only, mount.sub_path, start.root
             )
             holder.volumes.append(self._mounted(holder, one))
-            image = await self._tree(mount, start.version, start.root)
-            made.append(self._volume(holder.runtime_id, one, image))
-        self._write(holder)
+            image = await self._trees.image(mount.volume_id, start.version, start.root)
+            made.append(self._volume(holder, one, image))
+        self._records.write(holder)
         return tuple(made)
 
     def adopt(self, runtime_id: str, id_range: IdRange) -> None:
@@ -205,24 +179,25 @@ class NodeVolumes:
                 return
         _log.warning("%s: what it wrote to volumes is kept until it can be committed", runtime_id)
 
-    async def _is_finished(self, holder: _Holder) -> bool:
+    async def _is_finished(self, holder: Holder) -> bool:
         """Commit the last of it; whether nothing is left."""
         async with holder.lock:
             if self._holders.get(holder.runtime_id) is not holder:
                 return True
-            written = [mounted.written for mounted in holder.volumes if mounted.written is not None]
+            written = holder.written()
             done = [await self._is_committed(holder, one) for one in written]
             if not all(done):
                 holder.next_try = self._monotonic() + END_AGAIN_S
                 return False
             del self._holders[holder.runtime_id]
+            self._tell_held()
             # Nobody reads what is being removed, and takes it for what the container did.
             for one in written:
                 await one.close()
-            await self._aside(lambda: self._discard(self._written / holder.runtime_id))
+            await self._aside(lambda: self._records.discard(holder))
         return True
 
-    async def _is_committed(self, holder: _Holder, written: Written) -> bool:
+    async def _is_committed(self, holder: Holder, written: Written) -> bool:
         """Commit the last of one volume; True also when the volume is there no more."""
         what = f"{holder.runtime_id}: what it wrote to volume {written.volume_id}"
         try:
@@ -253,78 +228,89 @@ class NodeVolumes:
         Raises:
             PlatformError: `not_found` when it has not mounted it; as of a commit.
         """
-        holder, mounted = self._find(runtime_id, volume_id)
-        if mounted.written is None:
-            raise PlatformError(CONFLICT, f"cannot commit volume {volume_id}: it is mounted read-only")
+        holder = self._find(runtime_id, volume_id)
+        version = None
         async with holder.lock:
-            return await self._committer.commit(
-                mounted.written, "commit", freeze=lambda: self._frozen(holder.runtime_id)
-            )
+            for mounted in holder.of(volume_id):
+                if mounted.written is None:
+                    raise PlatformError(CONFLICT, f"cannot commit volume {volume_id}: it is mounted read-only")
+                made = await self._committer.commit(
+                    mounted.written, "commit", freeze=lambda: self._frozen(holder.runtime_id)
+                )
+                version = made or version
+        return version
 
     async def reload(self, runtime_id: str, volume_id: str) -> VolumeVersion:
         """Let a container see the newest version of a volume. What it has written is committed before.
 
+        Whoever asked may go meanwhile: what was begun is brought to its end.
+
         Raises:
             PlatformError: `conflict` while it has files of it open.
         """
-        holder, _ = self._find(runtime_id, volume_id)
+        return await asyncio.shield(self._tasks.start(self._reload(runtime_id, volume_id)))
+
+    async def _reload(self, runtime_id: str, volume_id: str) -> VolumeVersion:
+        holder = self._find(runtime_id, volume_id)
         async with holder.lock:
             for _ in range(RELOAD_TRIES):
-                _, mounted = self._find(runtime_id, volume_id)
-                if mounted.written is not None:
-                    await self._committer.commit(mounted.written, "before a reload", is_patient=True)
+                old = self._find(runtime_id, volume_id).of(volume_id)
+                for mounted in old:
+                    if mounted.written is not None:
+                        await self._committer.commit(mounted.written, "before a reload", is_patient=True)
                 newest = await self._source.newest(volume_id)
-                if await self._is_swapped(holder, mounted, newest):
+                if await self._is_swapped(holder, old, newest):
                     return newest
         message = f"cannot reload volume {volume_id}: the container writes to it all the time; try again when it rests"
         raise PlatformError(CONFLICT, message)
 
-    async def _is_swapped(self, holder: _Holder, mounted: _Mounted, newest: VolumeVersion) -> bool:
+    async def _is_swapped(self, holder: Holder, old: list[Mounted], newest: VolumeVersion) -> bool:
         """False where the container has written something that this version does not have."""
         # Also where it has that version: whether open files are in the way is not to depend on what others do.
-        old, version, root = mounted.record, newest.number, newest.root
-        mount = VolumeMount(old.volume_id, old.target, old.is_read_only, old.sub_path)
-        image = await self._tree(mount, version, root)
-        new = WrittenRecord(
-            old.volume_id, old.name, old.target, version, old.number + 1, old.is_read_only, old.sub_path, root
-        )
+        last = old[-1].record
+        image = await self._trees.image(last.volume_id, newest.number, newest.root)
+        new = replace(last, version=newest.number, number=last.number + 1, root=newest.root)
         fresh = self._mounted(holder, new)
-        volume = self._volume(holder.runtime_id, new, image)
-        place = holder.volumes.index(mounted)
+        volume = self._volume(holder, new, image)
         # Before it is mounted: what is written there is found whatever happens next.
         holder.volumes.append(fresh)
-        self._write(holder)
+        self._tell_held()
+        # Until it is known which of them is mounted, all stay.
+        gone: list[Mounted] = []
         try:
-            is_swapped = await self._swap_frozen(holder, mounted, volume)
-        except BaseException:
-            holder.volumes.remove(fresh)
-            self._write(holder)
+            await self._aside(lambda: self._records.write(holder))
+            is_swapped = await self._swap_frozen(holder, old, volume)
+            gone = old if is_swapped else [fresh]
+        except SpawnerGone as error:
+            raise PlatformError(UNAVAILABLE, str(error)) from error
+        except (PlatformError, OSError):
+            gone = [fresh]
             raise
-        holder.volumes.remove(fresh)
-        if is_swapped:
-            holder.volumes[place] = fresh
-        self._write(holder)
-        gone = mounted if is_swapped else fresh
-        if gone.written is not None:
-            await gone.written.close()
-        upper = self._upper(holder.runtime_id, gone.record)
-        await self._aside(lambda: self._discard(upper))
-        _committed_path(upper).unlink(missing_ok=True)
+        finally:
+            await self._let_go(holder, gone)
         return is_swapped
 
-    async def _swap_frozen(self, holder: _Holder, mounted: _Mounted, volume: Volume) -> bool:
+    async def _swap_frozen(self, holder: Holder, old: Sequence[Mounted], volume: Volume) -> bool:
+        """
+        Raises:
+            PlatformError, OSError: the one that was there is still mounted.
+            SpawnerGone: nobody knows which.
+        """
         for attempt in range(BUSY_TRIES):
             try:
                 async with self._frozen(holder.runtime_id):
                     # Whatever it has written since the commit before would be gone.
-                    if mounted.written is not None and await self._committer.commit(mounted.written, "before a reload"):
-                        return False
+                    for written in [one.written for one in old if one.written is not None]:
+                        if await self._committer.commit(written, "before a reload"):
+                            return False
                     await self._runtime.swap_volume(holder.runtime_id, volume)
                 return True
             except VolumeBusy as error:
                 if attempt == BUSY_TRIES - 1:
                     what = "files on it are open, or mapped, or a process is in it; close them and try again"
                     raise PlatformError(CONFLICT, f"cannot reload volume {volume.target}: {what}") from error
+            except SpawnerGone:
+                raise
             except ContainerMissing as error:
                 raise PlatformError(NOT_FOUND, str(error)) from error
             except RuntimeFailure as error:
@@ -333,6 +319,23 @@ class NodeVolumes:
                 await self._aside(lambda: remove_tree(volume.writable))
             await asyncio.sleep(BUSY_PAUSE_S)
         return False
+
+    async def _let_go(self, holder: Holder, gone: Sequence[Mounted]) -> None:
+        """Of versions that a container does not have any more; all that it wrote there is in commits."""
+        if not gone:
+            return
+        holder.volumes = [one for one in holder.volumes if one not in gone]
+        self._tell_held()
+        for one in gone:
+            if one.written is not None:
+                await one.written.close()
+        try:
+            await self._aside(lambda: self._records.write(holder))
+        except OSError as error:
+            # It says more than there is, then: nothing is found there.
+            _log.warning("%s: which versions of volumes it has cannot be written down: %s", holder.runtime_id, error)
+        for one in gone:
+            await self._aside(functools.partial(self._records.discard_upper, holder, one.record))
 
     @contextlib.asynccontextmanager
     async def _frozen(self, runtime_id: str) -> AsyncIterator[None]:
@@ -355,24 +358,26 @@ class NodeVolumes:
         except ContainerMissing as error:
             raise PlatformError(NOT_FOUND, str(error)) from error
 
-    def _in_use(self) -> frozenset[str]:
-        """Names of contents that somebody has mounted, or is about to."""
-        roots = {one.record.root for holder in self._holders.values() for one in holder.volumes}
-        making = {name.removesuffix(_IMAGE) for name in self._making}
-        for root in [root for root in list(self._names) if root not in roots | making]:
-            del self._names[root]
-        for root in roots - self._names.keys():
-            path = self._trees / f"{root or _EMPTY}{_NAMES}"
-            self._names[root] = frozenset(path.read_text().split()) if path.exists() else frozenset()
-        return frozenset().union(*self._names.values())
+    def _find(self, runtime_id: str, volume_id: str) -> Holder:
+        holder = self._holders.get(runtime_id)
+        if holder is None or not holder.of(volume_id):
+            raise PlatformError(NOT_FOUND, f"volume {volume_id} is not mounted in this container")
+        return holder
+
+    def _mounted(self, holder: Holder, one: WrittenRecord) -> Mounted:
+        mounted = self._records.mounted(holder, one)
+        mounted.next_look = self._monotonic() + BACKGROUND_S
+        return mounted
+
+    def _volume(self, holder: Holder, one: WrittenRecord, image: Path) -> Volume:
+        writable = "" if one.is_read_only else str(self._records.upper(holder.runtime_id, one))
+        return Volume(one.name, one.target, str(image), self._contents.directory, writable, one.sub_path)
+
+    # In the background
 
     async def evict(self) -> None:
         """Remove trees that nobody has mounted, and contents when the disk is short."""
-        used = {one.record.root or _EMPTY for holder in self._holders.values() for one in holder.volumes}
-        for path in self._trees.glob(f"*{_IMAGE}"):
-            if path.stem not in used and path.name not in self._making:
-                path.unlink()
-                path.with_suffix(_NAMES).unlink(missing_ok=True)
+        self._trees.evict()
         try:
             count = await self._contents.evict()
         except OSError as error:
@@ -389,14 +394,15 @@ class NodeVolumes:
                 evict_at = self._monotonic() + EVICT_S
                 await self.evict()
             await asyncio.sleep(BACKGROUND_S / 5)
-            holders = list(self._holders.values())
-            living = await self._living() if any(holder.is_gone for holder in holders) else None
-            for holder in holders:
-                try:
-                    await self._serve(holder, living)
-                except Exception:  # noqa: BLE001 - one container does not keep the others from being committed
-                    _log.exception("%s: what it wrote to volumes is not committed", holder.runtime_id)
-                    holder.next_try = self._monotonic() + END_AGAIN_S
+            now = self._monotonic()
+            due = [one for one in self._holders.values() if one.is_due(now) and one.runtime_id not in self._serving]
+            living = await self._living() if any(holder.is_gone for holder in due) else None
+            for holder in due:
+                served = self._serving[holder.runtime_id] = self._tasks.start(self._serve_one(holder, living))
+                served.add_done_callback(functools.partial(self._served, holder.runtime_id))
+
+    def _served(self, runtime_id: str, served: asyncio.Future[Any]) -> None:
+        self._serving.pop(runtime_id, None)
 
     async def _living(self) -> frozenset[str] | None:
         """Containers that the runtime has; None when it does not say."""
@@ -405,9 +411,15 @@ class NodeVolumes:
         except (RuntimeFailure, OSError):
             return None
 
-    async def _serve(self, holder: _Holder, living: frozenset[str] | None) -> None:
-        if self._monotonic() < holder.next_try:
-            return
+    async def _serve_one(self, holder: Holder, living: frozenset[str] | None) -> None:
+        async with self._turn:
+            try:
+                await self._serve(holder, living)
+            except Exception:  # noqa: BLE001 - it is tried again, and nobody else hears of it
+                _log.exception("%s: what it wrote to volumes is not committed", holder.runtime_id)
+                holder.next_try = self._monotonic() + END_AGAIN_S
+
+    async def _serve(self, holder: Holder, living: frozenset[str] | None) -> None:
         if holder.is_gone:
             # One that cannot be taken over just now still writes.
             if self._source.is_connected and living is not None and holder.runtime_id not in living:
@@ -420,7 +432,7 @@ class NodeVolumes:
         for mounted in list(holder.volumes):
             await self._look(holder, mounted)
 
-    async def _look(self, holder: _Holder, mounted: _Mounted) -> None:
+    async def _look(self, holder: Holder, mounted: Mounted) -> None:
         now = self._monotonic()
         if mounted.written is None or now < mounted.next_look or mounted.written.lock.locked():
             return
@@ -428,145 +440,11 @@ class NodeVolumes:
         try:
             await self._committer.commit(mounted.written, "background", is_patient=True)
         except (PlatformError, OSError) as error:
-            # Some of it never goes, as a name that no version can have: that is not said all the time.
+            # Some of it never goes: that is not said all the time.
             pause_s = END_AGAIN_S
             _log.warning("%s: what it wrote to a volume is not committed yet: %s", holder.runtime_id, error)
         took_s = self._monotonic() - now
         mounted.next_look = self._monotonic() + max(pause_s, WALK_SHARE * took_s)
 
-    # Trees
-
-    async def _tree(self, mount: VolumeMount, version: int, root: str) -> Path:
-        """The image of a version's tree, with all contents of its files here."""
-        path = self._trees / f"{root or _EMPTY}{_IMAGE}"
-        try:
-            async with self._making.setdefault(path.name, asyncio.Lock()):
-                # The contents may have gone since.
-                entries = await self._source.tree(mount.volume_id, version) if root else []
-                names = frozenset(one.name for entry in entries if (one := content_of(entry)) is not None)
-                self._names[root] = names
-                await self._fetch(mount.volume_id, version, entries)
-                if not path.exists():
-                    await self._aside(lambda: _write_image(entries, path, names))
-        finally:
-            self._making.pop(path.name, None)
-        return path
-
-    async def _fetch(self, volume_id: str, version: int, entries: Sequence[VolumeChange]) -> None:
-        wanted = {entry.path: content for entry in entries if (content := content_of(entry)) is not None}
-        lists = {
-            content.block_list: await self._source.blocks(volume_id, version, path)
-            for path, content in wanted.items()
-            if content.block_list
-        }
-        await self._contents.ensure(set(wanted.values()), lists)
-
-    # What is written down
-
-    def _find(self, runtime_id: str, volume_id: str) -> tuple[_Holder, _Mounted]:
-        holder = self._holders.get(runtime_id)
-        for mounted in holder.volumes if holder is not None else ():
-            if holder is not None and mounted.record.volume_id == volume_id:
-                return holder, mounted
-        raise PlatformError(NOT_FOUND, f"volume {volume_id} is not mounted in this container")
-
-    def _mounted(self, holder: _Holder, one: WrittenRecord) -> _Mounted:
-        written = None
-        if not one.is_read_only:
-            path = self._upper(holder.runtime_id, one)
-            written = Written(
-                one.volume_id,
-                f"{path}/upper",
-                holder.id_range.start,
-                one.version,
-                holder.container_id,
-                _read_committed(path),
-                keep=functools.partial(_keep_committed, path),
-            )
-        return _Mounted(one, written, self._monotonic() + BACKGROUND_S)
-
-    def _upper(self, runtime_id: str, one: WrittenRecord) -> Path:
-        return self._written / runtime_id / f"{one.name}-{one.number}"
-
-    def _volume(self, runtime_id: str, one: WrittenRecord, image: Path) -> Volume:
-        writable = "" if one.is_read_only else str(self._upper(runtime_id, one))
-        return Volume(one.name, one.target, str(image), self._contents.directory, writable, one.sub_path)
-
-    def _discard(self, path: Path) -> None:
-        """Remove what is in commits. Away at once: nobody finds a half of it, and takes the rest for removed."""
-        place = self._gone / f"{path.name}-{secrets.token_hex(4)}"
-        with contextlib.suppress(FileNotFoundError):
-            os.rename(path, place)
-            _remove(place)
-
-    def _write(self, holder: _Holder) -> None:
-        directory = self._written / holder.runtime_id
-        directory.mkdir(mode=0o700, exist_ok=True)
-        told = {
-            "first_id": holder.id_range.start,
-            "container_id": holder.container_id,
-            "volumes": [to_wire(one.record) for one in holder.volumes],
-        }
-        new = directory / "record.new"
-        new.write_text(json.dumps(told))
-        os.replace(new, directory / "record.json")
-
-    def _read(self, directory: Path) -> _Holder | None:
-        try:
-            told = json.loads((directory / "record.json").read_text())
-            holder = _Holder(directory.name, IdRange(told["first_id"]), told["container_id"])
-            for one in told["volumes"]:
-                found = from_wire(WrittenRecord, one)
-                holder.volumes.append(self._mounted(holder, found))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            _log.error("what %s wrote to volumes cannot be told: %s", directory.name, error)
-            return None
-        return holder
-
     async def _aside(self, work: Callable[[], object]) -> None:
         await asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-
-def _remove(path: Path) -> None:
-    try:
-        remove_tree(str(path))
-    except RuntimeFailure as error:
-        # The next agent tries again.
-        _log.warning("%s", error)
-
-
-def _committed_path(upper: Path) -> Path:
-    return upper.with_name(f"{upper.name}.json")
-
-
-def _keep_committed(upper: Path, committed: dict[str, Fingerprint]) -> None:
-    path = _committed_path(upper)
-    try:
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(committed))
-        os.replace(new, path)
-    except FileNotFoundError:
-        pass  # it is gone when the container is
-    except OSError as error:
-        # The version is there; at worst the next agent makes it once more.
-        _log.warning("%s: what was committed of it cannot be written down: %s", upper, error)
-
-
-def _read_committed(upper: Path) -> dict[str, Fingerprint]:
-    """What an earlier agent has committed; without it, everything is committed once more."""
-    try:
-        told = json.loads(_committed_path(upper).read_text())
-        return {path: tuple(int(number) for number in one) for path, one in told.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        _log.warning("%s: what was committed of it cannot be told: %s", upper, error)
-        return {}
-
-
-def _write_image(entries: Sequence[VolumeChange], path: Path, names: frozenset[str]) -> None:
-    path.with_suffix(_NAMES).write_text("\n".join(sorted(names)))
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    write_tree_image(entries, new)
-    os.replace(new, path)

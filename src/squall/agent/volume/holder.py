@@ -1,0 +1,222 @@
+"""Containers with volumes, as they are written down: which versions they have, and where they write on them.
+
+<written>/<id>/record.json         of a container: its volumes, and the versions that it writes on
+<written>/<id>/<name>-<number>/    an upper; with .json beside it, what of it has been in a commit
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from squall.agent.volume.commit import Written
+from squall.agent.volume.upper import Fingerprint
+from squall.protocol.records import from_wire, record, to_wire
+from squall.runtime.errors import RuntimeFailure
+from squall.runtime.removal import remove_tree
+from squall.runtime.spec import IdRange
+
+_log = logging.getLogger("squall.agent.volume.holder")
+
+
+@record
+class WrittenRecord:
+    """One volume of a container, as it is written down."""
+
+    volume_id: str
+    name: str
+    target: str
+    version: int
+    number: int
+    """How many versions it has had before."""
+    is_read_only: bool = False
+    sub_path: str = ""
+    root: str = ""
+    """What the tree of the version is called."""
+
+
+@dataclass(slots=True)
+class Mounted:
+    """A version of a volume that a container has, or had until it was reloaded."""
+
+    record: WrittenRecord
+    written: Written | None
+    """None of a read-only one."""
+    next_look: float = 0.0
+
+
+@dataclass(slots=True)
+class Holder:
+    """A container with volumes."""
+
+    runtime_id: str
+    id_range: IdRange
+    container_id: str
+    volumes: list[Mounted] = field(default_factory=list)
+    is_gone: bool = False
+    is_inherited: bool = False
+    """From an earlier agent, which may have left it frozen; not served yet."""
+    next_try: float = 0.0
+    """After a failure."""
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One freezes it at a time."""
+
+    def of(self, volume_id: str) -> list[Mounted]:
+        """What it has of a volume, the oldest first: more than one where nobody knows which of them is mounted."""
+        found = [one for one in self.volumes if one.record.volume_id == volume_id]
+        return sorted(found, key=lambda one: one.record.number)
+
+    def is_due(self, now: float) -> bool:
+        """Something of it is to be looked at."""
+        if now < self.next_try:
+            return False
+        looks = (one.next_look for one in self.volumes if one.written is not None)
+        return self.is_gone or self.is_inherited or any(now >= look for look in looks)
+
+    def written(self) -> list[Written]:
+        """All that it writes to."""
+        volumes = sorted(self.volumes, key=lambda one: one.record.number)
+        return [one.written for one in volumes if one.written is not None]
+
+
+class HolderRecords:
+    """The directory of them. All but `mounted` and `upper` block.
+
+    Args:
+        gone: on the same file system, for what is on its way out.
+        lost: the same, for what cannot be told.
+    """
+
+    def __init__(self, directory: Path, gone: Path, lost: Path) -> None:
+        self._directory = directory
+        self._gone = gone
+        self._lost = lost
+
+    def prepare(self) -> Iterator[Holder]:
+        """Take up what earlier agents have written down, and finish what they were removing."""
+        for path in (self._directory, self._gone):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._gone.iterdir():
+            _remove(path)
+        for path in self._directory.iterdir():
+            holder = self._read(path)
+            if holder is not None:
+                yield holder
+            elif any(one.is_dir() for one in path.iterdir()):
+                self._lost.mkdir(mode=0o700, exist_ok=True)
+                place = self._lost / f"{path.name}-{secrets.token_hex(4)}"
+                os.rename(path, place)
+                _log.error("what %s wrote to volumes is kept in %s, and is not committed", path.name, place)
+            else:
+                remove_tree(str(path))
+
+    def mounted(self, holder: Holder, one: WrittenRecord) -> Mounted:
+        """One volume of a container; what of it has been committed is as it was written down."""
+        if one.is_read_only:
+            return Mounted(one, None)
+        path = self.upper(holder.runtime_id, one)
+        written = Written(
+            one.volume_id,
+            f"{path}/upper",
+            holder.id_range.start,
+            one.version,
+            holder.container_id,
+            _read_committed(path),
+            keep=functools.partial(_keep_committed, path),
+        )
+        return Mounted(one, written)
+
+    def upper(self, runtime_id: str, one: WrittenRecord) -> Path:
+        """Where a container writes, with what the overlay needs beside it."""
+        return self._directory / runtime_id / f"{one.name}-{one.number}"
+
+    def write(self, holder: Holder) -> None:
+        """Write down what a container has.
+
+        Raises:
+            OSError: the disk does not take it; what was written down before stays.
+        """
+        directory = self._directory / holder.runtime_id
+        directory.mkdir(mode=0o700, exist_ok=True)
+        told = {
+            "first_id": holder.id_range.start,
+            "container_id": holder.container_id,
+            "volumes": [to_wire(one.record) for one in holder.volumes],
+        }
+        new = directory / "record.new"
+        new.write_text(json.dumps(told))
+        os.replace(new, directory / "record.json")
+
+    def _read(self, directory: Path) -> Holder | None:
+        try:
+            told = json.loads((directory / "record.json").read_text())
+            holder = Holder(directory.name, IdRange(told["first_id"]), told["container_id"])
+            for one in told["volumes"]:
+                holder.volumes.append(self.mounted(holder, from_wire(WrittenRecord, one)))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            _log.error("what %s wrote to volumes cannot be told: %s", directory.name, error)
+            return None
+        return holder
+
+    def discard(self, holder: Holder) -> None:
+        """Remove all of a container, which is in commits."""
+        self._away(self._directory / holder.runtime_id)
+
+    def discard_upper(self, holder: Holder, one: WrittenRecord) -> None:
+        """Remove one upper, which is in a commit."""
+        upper = self.upper(holder.runtime_id, one)
+        self._away(upper)
+        _committed_path(upper).unlink(missing_ok=True)
+
+    def _away(self, path: Path) -> None:
+        # At once: nobody finds a half of it, and takes the rest for removed.
+        place = self._gone / f"{path.name}-{secrets.token_hex(4)}"
+        try:
+            os.rename(path, place)
+        except FileNotFoundError:
+            return
+        _remove(place)
+
+
+def _remove(path: Path) -> None:
+    try:
+        remove_tree(str(path))
+    except RuntimeFailure as error:
+        # The next agent tries again.
+        _log.warning("%s", error)
+
+
+def _committed_path(upper: Path) -> Path:
+    return upper.with_name(f"{upper.name}.json")
+
+
+def _keep_committed(upper: Path, committed: dict[str, Fingerprint]) -> None:
+    path = _committed_path(upper)
+    try:
+        new = path.with_suffix(".new")
+        new.write_text(json.dumps(committed))
+        os.replace(new, path)
+    except FileNotFoundError:
+        pass  # it is gone when the container is
+    except OSError as error:
+        # The version is there; at worst the next agent makes it once more.
+        _log.warning("%s: what was committed of it cannot be written down: %s", upper, error)
+
+
+def _read_committed(upper: Path) -> dict[str, Fingerprint]:
+    """What an earlier agent has committed; without it, everything is committed once more."""
+    try:
+        told = json.loads(_committed_path(upper).read_text())
+        return {path: tuple(one) for path, one in told.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        _log.warning("%s: what was committed of it cannot be told: %s", upper, error)
+        return {}

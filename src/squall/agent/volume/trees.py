@@ -1,0 +1,109 @@
+"""Images of the trees of versions, which the kernel mounts, and what of the contents they need."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from squall.agent.volume.contents import VolumeContents
+from squall.agent.volume.source import PeerVolumes
+from squall.agent.volume.tree_image import content_of, write_tree_image
+from squall.protocol.volume import VolumeChange
+
+_IMAGE, _NAMES, _EMPTY = ".erofs", ".names", "empty"
+
+
+class VolumeTrees:
+    """Those of a node, by their roots: equal trees are one.
+
+    Args:
+        used: roots of all that is mounted, or about to be.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        source: PeerVolumes,
+        contents: VolumeContents,
+        executor: Executor,
+        used: Callable[[], Collection[str]],
+    ) -> None:
+        self._directory = directory
+        self._source = source
+        self._contents = contents
+        self._executor = executor
+        self._used = used
+        self._making: dict[str, asyncio.Lock] = {}
+        self._names: dict[str, frozenset[str]] = {}
+        """Of each tree that is used, or being made, the names of its contents."""
+        contents.in_use = self._names_in_use
+
+    def prepare(self) -> None:
+        """Remove what an earlier agent has not finished. Blocks."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._directory.glob("*.new"):
+            path.unlink()
+
+    async def image(self, volume_id: str, version: int, root: str) -> Path:
+        """The image of a version's tree, with all contents of its files here.
+
+        Raises:
+            PlatformError: the version cannot be had.
+            OSError: the disk takes no more.
+        """
+        path = self._directory / f"{root or _EMPTY}{_IMAGE}"
+        try:
+            async with self._making.setdefault(path.name, asyncio.Lock()):
+                # The contents may have gone since.
+                entries = await self._source.tree(volume_id, version) if root else []
+                names = frozenset(one.name for entry in entries if (one := content_of(entry)) is not None)
+                self._names[root] = names
+                await self._fetch(volume_id, version, entries)
+                if not path.exists():
+                    await self._aside(lambda: _write_image(entries, path, names))
+        finally:
+            self._making.pop(path.name, None)
+        return path
+
+    async def _fetch(self, volume_id: str, version: int, entries: Sequence[VolumeChange]) -> None:
+        wanted = {entry.path: content for entry in entries if (content := content_of(entry)) is not None}
+        lists = {
+            content.block_list: await self._source.blocks(volume_id, version, path)
+            for path, content in wanted.items()
+            if content.block_list
+        }
+        await self._contents.ensure(set(wanted.values()), lists)
+
+    def _names_in_use(self) -> frozenset[str]:
+        """Names of contents that somebody has mounted, or is about to."""
+        roots = set(self._used())
+        making = {name.removesuffix(_IMAGE) for name in self._making}
+        for root in [root for root in list(self._names) if root not in roots | making]:
+            del self._names[root]
+        for root in roots - self._names.keys():
+            path = self._directory / f"{root or _EMPTY}{_NAMES}"
+            self._names[root] = frozenset(path.read_text().split()) if path.exists() else frozenset()
+        return frozenset().union(*self._names.values())
+
+    def evict(self) -> None:
+        """Remove those that nobody has mounted."""
+        used = {root or _EMPTY for root in self._used()}
+        for path in self._directory.glob(f"*{_IMAGE}"):
+            if path.stem not in used and path.name not in self._making:
+                path.unlink()
+                path.with_suffix(_NAMES).unlink(missing_ok=True)
+
+    async def _aside(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+
+
+def _write_image(entries: Sequence[VolumeChange], path: Path, names: frozenset[str]) -> None:
+    path.with_suffix(_NAMES).write_text("\n".join(sorted(names)))
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    write_tree_image(entries, new)
+    os.replace(new, path)
