@@ -20,6 +20,8 @@ UNDER_GVISOR = {
     "test_another_version_takes_the_place_of_one_that_nobody_uses",
     "test_a_version_in_use_stays_and_whoever_asks_is_told",
     "test_a_sub_path_is_all_that_is_seen",
+    "test_a_sub_path_of_one_version_after_the_other_is_seen",
+    "test_a_version_without_the_sub_path_leaves_the_one_that_there_was",
     "test_two_volumes_of_a_container_and_volumes_of_two_are_apart",
     "test_a_container_cannot_undo_its_volumes",
 }
@@ -145,6 +147,42 @@ async def test_a_sub_path_is_all_that_is_seen(containers: Containers, versions: 
     assert versions.written(1) == ["in", "in/b"]
     assert versions.written(2) == ["new", "new/dir", "new/dir/c"]
     assert new.stdout == ""
+
+
+async def test_a_sub_path_of_one_version_after_the_other_is_seen(containers: Containers, versions: Versions) -> None:
+    running = await containers.start("sleep", "600", volumes=[versions.make({"in/a": b"0"}, sub_path="in")])
+
+    for number in range(1, 4):
+        await containers.runtime.freeze(running.container_id)
+        await containers.runtime.swap_volume(
+            running.container_id, versions.make({"in/a": b"%d" % number, "out": b"hidden"}, sub_path="in")
+        )
+        await containers.runtime.thaw(running.container_id)
+        seen = await containers.exec(running, "sh", "-c", "cat /data/a; ls -A /data; echo > /data/new")
+        assert seen.stdout == f"{number}a\n"
+        assert versions.written(number + 1) == ["in", "in/new"]
+
+
+@pytest.mark.parametrize("files", [{"in": b"no directory"}, {"out": b""}])
+async def test_a_version_without_the_sub_path_leaves_the_one_that_there_was(
+    containers: Containers, versions: Versions, files: dict[str, bytes]
+) -> None:
+    before = versions.make({"in/a": b"one"}, sub_path="in", writable="")
+    running = await containers.start("sleep", "600", volumes=[before])
+
+    for _ in range(2):
+        await containers.runtime.freeze(running.container_id)
+        with pytest.raises(RuntimeFailure, match="'in'"):
+            await containers.runtime.swap_volume(running.container_id, versions.make(files, sub_path="in", writable=""))
+        await containers.runtime.thaw(running.container_id)
+        assert (await containers.exec(running, "cat", "/data/a")).stdout == "one"
+
+    await containers.runtime.freeze(running.container_id)
+    await containers.runtime.swap_volume(
+        running.container_id, versions.make({"in/a": b"two"}, sub_path="in", writable="")
+    )
+    await containers.runtime.thaw(running.container_id)
+    assert (await containers.exec(running, "cat", "/data/a")).stdout == "two"
 
 
 async def test_a_sub_path_through_a_link_is_refused(containers: Containers, versions: Versions, data_dir: Path) -> None:

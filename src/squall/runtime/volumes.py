@@ -23,7 +23,7 @@ from squall.runtime.spec import IdRange, Volume
 
 TOP = "/volumes"
 _ATTRIBUTES = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
-_HERE, _WHOLE, _OLD = "here", "whole", "old-"
+_HERE, _WHOLE, _OLD = "here", "whole", "old"
 """What of a volume is seen inside, all of it where that is less, and what was there before."""
 _BUSY = "cannot let go of volume"
 
@@ -78,20 +78,37 @@ def take_place(point: str) -> int:
 
 def attach_version(point: str, version: int, volume: Volume, id_range: IdRange) -> None:
     """In the namespace of images: let a version be seen."""
+    with _seen(point, version, volume, id_range) as seen:
+        sc.move_mount(seen, f"{point}/{_HERE}")
+
+
+@contextlib.contextmanager
+def _seen(point: str, version: int, volume: Volume, id_range: IdRange) -> Iterator[int]:
+    """What of a version is to be seen, attached nowhere. Where that is less than all of it, all of it is mounted aside,
+    and stays if nothing fails."""
     if not volume.sub_path:
-        sc.move_mount(version, f"{point}/{_HERE}")
+        yield version
         return
-    whole = f"{point}/{_WHOLE}"
+    whole = next(place for place in _wholes(point) if not os.path.ismount(place))
     os.makedirs(whole, exist_ok=True)
     sc.move_mount(version, whole)
-    with _directory(whole, volume, id_range) as directory:
-        os.fchdir(directory)
-        part = sc.open_tree(".")
-        os.chdir("/")
     try:
-        sc.move_mount(part, f"{point}/{_HERE}")
-    finally:
-        os.close(part)
+        with _directory(whole, volume, id_range) as directory:
+            os.fchdir(directory)
+            part = sc.open_tree(".")
+            os.chdir("/")
+        try:
+            yield part
+        finally:
+            os.close(part)
+    except BaseException:
+        sc.unmount(whole)
+        raise
+
+
+def _wholes(point: str) -> tuple[str, str]:
+    """One is used, and the other one is free for the next version."""
+    return f"{point}/{_WHOLE}", f"{point}/{_WHOLE}-other"
 
 
 def attach_versions(
@@ -149,16 +166,19 @@ def swap(images_fd: int, container_id: str, volume: Volume, id_range: IdRange, u
     version = make_version(volume, id_range, user_namespace_fd)
 
     def change() -> None:
-        places = [place for place in (_HERE, _WHOLE) if os.path.ismount(f"{point}/{place}")]
-        for place in places:
-            copy = sc.open_tree(f"{point}/{place}")
-            sc.set_propagation(copy, place, sc.MS_PRIVATE)
-            os.makedirs(f"{point}/{_OLD}{place}", exist_ok=True)
-            sc.move_mount(copy, f"{point}/{_OLD}{place}")
-            os.close(copy)
-        for place in places:
-            _unmount_unless_busy(f"{point}/{place}", volume)
-        attach_version(point, version, volume, id_range)
+        here, old = f"{point}/{_HERE}", f"{point}/{_OLD}"
+        wholes = [place for place in _wholes(point) if os.path.ismount(place)]
+        with _seen(point, version, volume, id_range) as seen:
+            _keep_mounted(here, old)
+            _unmount_unless_busy(here, volume)
+            try:
+                sc.move_mount(seen, here)
+            except BaseException:
+                _keep_mounted(old, here)
+                raise
+        for number, place in enumerate(wholes):
+            _keep_mounted(place, f"{old}-whole-{number}")
+            sc.unmount(place)
 
     try:
         in_namespace(images_fd, change)
@@ -168,6 +188,17 @@ def swap(images_fd: int, container_id: str, volume: Volume, id_range: IdRange, u
         raise
     finally:
         os.close(version)
+
+
+def _keep_mounted(place: str, other: str) -> None:
+    """What is mounted at one place is mounted at another one too."""
+    copy = sc.open_tree(place)
+    try:
+        sc.set_propagation(copy, place, sc.MS_PRIVATE)
+        os.makedirs(other, exist_ok=True)
+        sc.move_mount(copy, other)
+    finally:
+        os.close(copy)
 
 
 def _unmount_unless_busy(place: str, volume: Volume) -> None:
@@ -184,10 +215,9 @@ def end_swapped(images_fd: int, container_id: str, name: str) -> None:
     point = point_of(container_id, name)
 
     def end() -> None:
-        for place in (_HERE, _WHOLE):
-            old = f"{point}/{_OLD}{place}"
-            while os.path.ismount(old):
-                sc.unmount(old)
+        for place in os.listdir(point) if os.path.isdir(point) else ():
+            while place.startswith(_OLD) and os.path.ismount(f"{point}/{place}"):
+                sc.unmount(f"{point}/{place}")
 
     in_namespace(images_fd, end)
 
