@@ -163,7 +163,7 @@ GUEST_TEMPLATE_FAULTS = (
         "fork-position",
         "two forks that read one file",
         "forks share their position in a file with the template",
-        (Change(CLONE, "            _open_again(descriptor, path)\n", "            pass\n"),),
+        (Change(CLONE, "        try:\n            file.open_again()\n", "        try:\n            pass\n"),),
         {SERVED: '(about["at"], about["next"])'},
     ),
     Mutation(

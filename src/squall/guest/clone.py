@@ -115,12 +115,12 @@ def begin_fork(channel: socket.socket, kit: Kit) -> Clone | None:
         if os.fork():
             os._exit(0)
         kit.renewals.check()
-        _confine(asked, program, kit, descriptors)
+        later = _confine(asked, program, kit, descriptors)
         _tell(channel, {"joined": 1})
         channel.settimeout(None)
         if kit.served is None:
             _look_again()
-        return _be_told(channel, kit)
+        return _be_told(channel, kit, later)
     except BaseException as error:  # noqa: BLE001 - user code may raise anything, and nothing may unwind past here
         _give_up(channel, error)
 
@@ -136,21 +136,29 @@ def _join(asked: Mapping[str, Any], descriptors: list[int]) -> None:
             os.write(descriptor, b"0")
 
 
-def _confine(asked: Mapping[str, Any], program: bytes, kit: Kit, descriptors: list[int]) -> None:
-    """As the first process of any container is confined before its program is executed."""
+def _confine(asked: Mapping[str, Any], program: bytes, kit: Kit, descriptors: list[int]) -> _Later | None:
+    """As the first process of any container is confined before its program is executed. Returns what is to be done when
+    its volumes are there, if it has any."""
     os.setsid()
     for descriptor in descriptors:
         os.close(descriptor)
     null = os.open("/dev/null", os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    for descriptor, path in kit.files.items():
-        with _doing(f"open the file {path} again, which the template has open"):
-            _open_again(descriptor, path)
-    directory = kit.directory or asked.get("cwd")
-    if directory:
-        with _doing(f"change to the directory {directory}"):
-            os.chdir(directory)
+    later = _Later([], kit.directory or asked.get("cwd") or "") if asked.get("has_volumes") else None
+    for file in [_OpenFile.of(descriptor, path) for descriptor, path in kit.files.items()]:
+        try:
+            file.open_again()
+        except libc.CallFailed:
+            if later is None:
+                raise
+            file.close()
+            later.files.append(file)
+    try:
+        _change_directory(kit.directory or asked.get("cwd") or "")
+    except libc.CallFailed:
+        if later is None:
+            raise
     if "uid" in asked:
         _drop_privileges(asked)
     libc.set_attribute(libc.PR_SET_NO_NEW_PRIVS, 1, "forbid new privileges")
@@ -160,6 +168,7 @@ def _confine(asked: Mapping[str, Any], program: bytes, kit: Kit, descriptors: li
         libc.install_filter(program)
     elif asked["namespaces"]:
         raise libc.CallFailed("cannot join: no filter of system calls came")
+    return later
 
 
 def _look_again() -> None:
@@ -182,21 +191,72 @@ def _drop_privileges(asked: Mapping[str, Any]) -> None:
     libc.set_capabilities(sum(1 << capability for capability in kept))
 
 
-def _open_again(descriptor: int, path: str) -> None:
-    """Open a file as it is in this container, where the template was in its own.
+class _OpenFile(NamedTuple):
+    """A file that the template has open for reading, which is opened again as it is in this container.
 
     By its path: what the template has opened leads to the template's files, of which all forks have theirs.
     """
-    again = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    before, now = os.fstat(descriptor), os.fstat(again)
-    if (now.st_mode, now.st_size, now.st_mtime_ns) != (before.st_mode, before.st_size, before.st_mtime_ns):
-        raise libc.CallFailed(f"cannot open the file {path} again, which the template has open: it is another one here")
-    os.lseek(again, os.lseek(descriptor, 0, os.SEEK_CUR), os.SEEK_SET)
-    os.dup2(again, descriptor, inheritable=os.get_inheritable(descriptor))
-    os.close(again)
+
+    descriptor: int
+    path: str
+    identity: tuple[int, int, int]
+    offset: int
+    is_inheritable: bool
+
+    @classmethod
+    def of(cls, descriptor: int, path: str) -> _OpenFile:
+        offset = os.lseek(descriptor, 0, os.SEEK_CUR)
+        return cls(descriptor, path, _identity(descriptor), offset, os.get_inheritable(descriptor))
+
+    def open_again(self) -> None:
+        what = f"open the file {self.path} again, which the template has open"
+        with _doing(what):
+            again = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            if _identity(again) != self.identity:
+                raise libc.CallFailed(f"cannot {what}: it is another one here")
+            os.lseek(again, self.offset, os.SEEK_SET)
+            self._put(again)
+        finally:
+            os.close(again)
+
+    def close(self) -> None:
+        """Let nothing lead to the template by it; its number stays."""
+        null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._put(null)
+        os.close(null)
+
+    def _put(self, opened: int) -> None:
+        os.dup2(opened, self.descriptor, inheritable=self.is_inheritable)
 
 
-def _be_told(channel: socket.socket, kit: Kit) -> Clone:
+def _identity(descriptor: int) -> tuple[int, int, int]:
+    found = os.fstat(descriptor)
+    return found.st_mode, found.st_size, found.st_mtime_ns
+
+
+class _Later(NamedTuple):
+    """What there is to be done when volumes are there, which is when it is known who this is."""
+
+    files: list[_OpenFile]
+    directory: str
+
+    def do(self, kit: Kit) -> None:
+        for file in self.files:
+            file.open_again()
+        # Also where it could be entered: a volume may be there now.
+        _change_directory(self.directory)
+        if kit.served is None:
+            _look_again()
+
+
+def _change_directory(directory: str) -> None:
+    if directory:
+        with _doing(f"change to the directory {directory}"):
+            os.chdir(directory)
+
+
+def _be_told(channel: socket.socket, kit: Kit, later: _Later | None) -> Clone:
     """Wait for the identity, and take it on."""
     waiting = None
     asked, descriptors = _receive_record(channel)
@@ -208,6 +268,8 @@ def _be_told(channel: socket.socket, kit: Kit) -> Clone:
             kit.rehearse()
         asked, descriptors = _receive_record(channel)
     started = time.monotonic()
+    if later is not None:
+        later.do(kit)
     if waiting is not None:
         introduce(waiting, kit.socket_path, asked["env"].get(ENV_TOKEN, ""), asked["env"].get(ENV_CONTAINER_ID, ""))
     for number, descriptor in zip((1, 2), descriptors, strict=True):

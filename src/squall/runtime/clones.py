@@ -112,6 +112,7 @@ class Clones:
                 "cwd": spec.cwd,
                 "namespaces": len(NAMESPACES),
                 "cgroups": len(entries),
+                "has_volumes": bool(spec.volumes),
             }
             socket.send_fds(channel, [json.dumps(way).encode()], descriptors)
             channel.send(self._kit.seccomp_program)
