@@ -31,7 +31,7 @@ from squall.agent.ranges import IdRanges
 from squall.agent.record import ContainerRecord, write_record
 from squall.agent.relay import ContainerSocket, Relay, TemplateOf
 from squall.agent.spread import make_apart
-from squall.agent.volume.volumes import NodeVolumes
+from squall.agent.volume.volumes import NodeVolumes, places_of
 from squall.protocol.errors import INVALID, NOT_FOUND, PlatformError
 from squall.protocol.image import ImageConfig
 from squall.protocol.node import ContainerStart
@@ -149,6 +149,7 @@ class Outfits:
 
     def __init__(self, services: Services) -> None:
         self._services = services
+        self.volumes = services.volumes
         self._open: set[Outfit] = set()
         """Those with a socket."""
         self._tasks = TaskSet()
@@ -183,7 +184,7 @@ class Outfits:
         """Take everything that a start needs. What fails half-way is to be given back.
 
         Args:
-            is_clone: a fork is to live in it.
+            is_clone: a fork is to live in it, whose volumes are opened when it begins.
             template_of: a template is.
 
         Raises:
@@ -204,8 +205,9 @@ class Outfits:
         outfit.has_range = True
         volumes: tuple[Volume, ...] = ()
         if request.volumes:
-            container_id = request.container_id
-            volumes = await services.volumes.open(outfit.runtime_id, request.volumes, id_range, container_id)
+            volumes = places_of(request.volumes)
+            if not is_clone:
+                volumes = await self.open_volumes(outfit, request, id_range)
             clock.mark("volumes")
         socket_dir = _make_directory(outfit.directory, outfit.record)
         record = outfit.record
@@ -220,6 +222,16 @@ class Outfits:
         clock.mark("network")
         paths = (str(outfit.directory), str(socket_dir), library_dir)
         return image.config, Provision(outfit.runtime_id, *paths, layers, id_range, slot, volumes)
+
+    async def open_volumes(self, outfit: Outfit, request: ContainerStart, id_range: IdRange) -> tuple[Volume, ...]:
+        """The versions of its volumes that a container sees from its beginning.
+
+        Raises:
+            PlatformError, OSError: one cannot be had.
+        """
+        if not request.volumes:
+            return ()
+        return await self.volumes.open(outfit.runtime_id, request.volumes, id_range, outfit.record.container_id)
 
     async def _take_image(self, outfit: Outfit) -> BuiltImage:
         """The image of a container, whose layers stay from now on until the container is gone."""

@@ -13,7 +13,7 @@ class Phases:
         self._last = time.monotonic()
 
     def mark(self, name: str) -> None:
-        """A stretch ends here."""
+        """A stretch ends here, perhaps again."""
         now = time.monotonic()
-        self.ms[name] = round((now - self._last) * 1_000, 3)
+        self.ms[name] = round(self.ms.get(name, 0.0) + (now - self._last) * 1_000, 3)
         self._last = now

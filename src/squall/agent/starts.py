@@ -90,11 +90,19 @@ class Starts:
         clock = Phases()
         container.phase_ms = clock.ms
         request = replace(request, isolation=isolation_of(self._config, request))
-        with self._templates.starting():
+        with self._outfits.volumes.holding() as volumes, self._templates.starting():
+            if request.volumes:
+                # On any path, and however long it takes.
+                await volumes.fetch(request.volumes)
+                clock.mark("volumes")
             until = self._monotonic() + SHORT_S
             way = await self._templates.way(request, until)
             if way.is_asked_for:
                 clock.mark(way.waited or "template")
+            if way.template is not None and request.volumes:
+                request = replace(request, volumes=way.template.at_least(request.volumes))
+                await volumes.fetch(request.volumes)
+                clock.mark("volumes")
             self._templates.make_room(request.resources.memory_mib or 0, claimed_mib, way.template)
             started = None
             if way.template is not None:

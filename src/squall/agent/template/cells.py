@@ -97,7 +97,7 @@ class Cells:
         """Let a container begin in a cell.
 
         Raises:
-            RuntimeFailure, OSError, TimeoutError: it cannot; the cell is to be discarded.
+            RuntimeFailure, PlatformError, OSError, TimeoutError: it cannot; the cell is to be discarded.
         """
         outfit = cell.outfit
         known = outfit.record
@@ -111,6 +111,7 @@ class Cells:
         )
         # Before it begins: an agent that finds it running knows whose it is, and one that does not removes it.
         write_record(outfit.directory, outfit.record)
+        versions = await self._outfits.open_volumes(outfit, request, cell.provision.id_range)
         assert outfit.socket is not None, "made with it"
         # The server is told beside the spawner. Whether the clone is there still is not asked first: that would be a
         # message more in each start, and true only until it is read. Of one that has ended no connection waits, so
@@ -119,7 +120,7 @@ class Cells:
         env = environment(request, cell.image, cell.provision, Identity(record.container_id, token))
         outfit.env, outfit.cwd = env, cwd_of(cell.image)
         async with asyncio.timeout(FORK_S):
-            return await self._runtime.begin(cell.cell_id, env)
+            return await self._runtime.begin(cell.cell_id, env, versions)
 
     async def fork(
         self, template: Template, outfit: Outfit, request: ContainerStart, token: str, clock: Phases
@@ -134,7 +135,8 @@ class Cells:
             identity = Identity(outfit.record.container_id, token)
             env = environment(request, cell.image, cell.provision, identity)
             outfit.env, outfit.cwd = env, spec.cwd
-            return await self._runtime.start(replaced(spec, env=env))
+            versions = await self._outfits.open_volumes(outfit, request, cell.provision.id_range)
+            return await self._runtime.start(replaced(spec, env=env, volumes=versions))
 
     async def discard(self, cell: Cell, failure: BaseException | None = None) -> None:
         """Remove a cell with what is in it, whatever becomes of whoever asks: it is in no reserve any more.

@@ -84,6 +84,14 @@ class EarlyFiles:
         return known
 
 
+def volume_on_path(request: ContainerStart, image: BuiltImage) -> str:
+    """Where a volume is that Python may load files of before it gets to user code; empty if there is none."""
+    settings = {**image.config.env, **request.secrets, **request.env}
+    named = [part for name in _PATHS for part in settings.get(name, "").split(":") if part]
+    targets = [start.mount.target.rstrip("/") for start in request.volumes]
+    return next((one for one in targets if any(f"{part}/".startswith(f"{one}/") for part in named)), "")
+
+
 def _look(tree: str, config: ImageConfig, values: Collection[str]) -> bool:
     home, directory = config.home or CODE_DIR, config.workdir or CODE_DIR
     return are_loaded(tree, config.python_path, home) or are_named(tree, values, (home, directory))

@@ -37,7 +37,8 @@ def of_image(request: ContainerStart, *, has_files: bool) -> ContainerStart:
     """
     mounts = request.mounts if has_files else ()
     nobodys = replace(request, container_id="", function_id="", follows_id="", version=0)
-    return replace(nobodys, mounts=mounts, resources=Resources())
+    # The guest alone has use for neither; its forks have them.
+    return replace(nobodys, mounts=mounts, resources=Resources(), volumes=())
 
 
 class TemplateKeys:
@@ -97,5 +98,7 @@ class TemplateKeys:
             # What the server alone knows of a function may be new with each version; the guest alone has none of it.
             seen["version"] = request.version
             seen["resources"] = to_wire(request.resources)
+            # Which versions they have by now is no reason for another template; nor is what they are called.
+            seen["volumes"] = [to_wire(replace(start.mount, name="")) for start in request.volumes]
         text = json.dumps(seen, sort_keys=True).encode()
         return hashlib.blake2b(text, key=self._secret, digest_size=20).hexdigest()

@@ -76,7 +76,19 @@ class Making:
             template_spec(self._config, request, image, provision, identity, how), restore_from=restore_from
         )
         self._is_up(template, await self._services.runtime.start(spec))
-        return await self._services.runtime.template_report(template.template_id)
+        return await self.report(template)
+
+    async def report(self, template: Template) -> TemplateReport:
+        """Wait until it says how far it has come. What it has written to volumes is committed then: its forks find it.
+
+        Raises:
+            ContainerMissing: it has ended without a word.
+            RuntimeFailure, PlatformError, OSError: that cannot be known, or committed.
+        """
+        report = await self._services.runtime.template_report(template.template_id)
+        if report.is_ready:
+            template.versions = await self._services.volumes.settle(template.template_id)
+        return report
 
     async def adopt(self, record: ContainerRecord, known: TemplateRecord) -> Template:
         """A template of an earlier agent; whether it can still be forked is to be asked.

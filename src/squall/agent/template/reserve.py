@@ -122,6 +122,7 @@ def _shape(request: ContainerStart) -> tuple[object, ...]:
         request.function_id,
         request.image_id,
         request.mounts,
+        [start.mount for start in request.volumes],
         request.resources,
         request.is_network_blocked,
         request.isolation,

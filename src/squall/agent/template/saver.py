@@ -149,7 +149,9 @@ class Saver:
 
     def _is_for(self, template: Template) -> bool:
         # Under gVisor a template is a file already, and what it is restored by does not outlive its spawner.
-        return template.kind == FUNCTION and not template.is_saved and not template.holds_secrets
+        # What it has open on volumes is of their versions of now.
+        is_whole = not (template.is_saved or template.holds_secrets or template.request.volumes)
+        return template.kind == FUNCTION and is_whole
 
     async def _save(self, template: Template) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from squall.agent.outfit import Outfit
@@ -11,7 +12,9 @@ from squall.agent.template.reserve import Cell, Reserve
 from squall.agent.template.user import TemplateUser
 from squall.protocol.function import GVISOR
 from squall.protocol.node import ContainerStart
+from squall.protocol.records import replace
 from squall.protocol.template import FUNCTION, MAKING, READY, NodeTemplate
+from squall.protocol.volume import VolumeStart, VolumeVersion
 
 TOLD_S = 1.0
 """How long after its end it is told how it was."""
@@ -71,6 +74,8 @@ class Template:
     """It came from what was saved of another one of its key, to see whether it does, and is of no other use."""
     is_brought_back: bool = False
     """From the disk: it has loaded nothing."""
+    versions: dict[str, VolumeVersion] = field(default_factory=dict)
+    """By volume, what it had seen of it, and written, when it was ready."""
     family: str = ""
     """What it has in common with those of other variants (`TemplateKeys.family`); not known after a restart."""
     detour: str = ""
@@ -91,6 +96,17 @@ class Template:
             async with asyncio.timeout(TOLD_S):
                 await self.ended.wait()
         return "it ended before it was ready" + (f" ({self.ended_how})" if self.ended_how else "")
+
+    def at_least(self, starts: Sequence[VolumeStart]) -> tuple[VolumeStart, ...]:
+        """The volumes of a container that is to be forked from it: no older than what it has seen, and written. A start
+        that has waited for it was asked for before."""
+        return tuple(self._at_least(start) for start in starts)
+
+    def _at_least(self, start: VolumeStart) -> VolumeStart:
+        seen = self.versions.get(start.mount.volume_id)
+        if seen is None or start.mount.version is not None or seen.number <= start.version:
+            return start
+        return replace(start, version=seen.number, root=seen.root)
 
     @property
     def parked_count(self) -> int:

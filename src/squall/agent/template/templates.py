@@ -29,7 +29,7 @@ from squall.agent.template import wanted
 from squall.agent.template.adoption import Adoption
 from squall.agent.template.cells import FAILURES, Cells
 from squall.agent.template.demand import Demand
-from squall.agent.template.early_files import EarlyFiles
+from squall.agent.template.early_files import EarlyFiles, volume_on_path
 from squall.agent.template.faults import Ending, Faults
 from squall.agent.template.key import TemplateKeys, of_image
 from squall.agent.template.loads import Loads
@@ -62,7 +62,7 @@ from squall.protocol.template import (
     NodeTemplateListing,
 )
 from squall.runtime.contract import TemplateReport
-from squall.runtime.errors import ContainerMissing, RuntimeFailure, SpawnerGone
+from squall.runtime.errors import ContainerMissing, SpawnerGone
 from squall.runtime.spec import ContainerStatus, ExitStatus
 from squall.runtime.templates import FILES
 
@@ -223,6 +223,9 @@ class Templates:
             is_awaited: the start waits for it.
         """
         request = found.request
+        if target := volume_on_path(request, found.image):
+            cause = f"Python may load files of its volume at {target} before the function is loaded"
+            return plain.because(plain.cause or cause)
         try:
             # What is restored has the root file system that it was saved with.
             is_restored = request.isolation != NAMESPACES
@@ -623,8 +626,8 @@ class Templates:
         """What it says of itself, now or when it is made."""
         try:
             async with asyncio.timeout(_make_s(template.request)):
-                report = await self._services.runtime.template_report(template.template_id)
-        except (RuntimeFailure, TimeoutError):
+                report = await self._making.report(template)
+        except FAILURES:
             # It has ended, perhaps because it was dropped: its clones may go on.
             self._roster.drop(template, "it has ended")
         else:

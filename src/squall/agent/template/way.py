@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from dataclasses import dataclass, replace
 
 from squall.agent.config import PLAIN, AgentConfig
@@ -9,6 +10,7 @@ from squall.agent.image.progress import BuiltImage
 from squall.agent.template.template import Template
 from squall.agent.template.verdicts import printable
 from squall.protocol.function import GVISOR
+from squall.protocol.guest import LIBRARY_DIR, SOCKET_DIR
 from squall.protocol.node import ContainerStart
 
 
@@ -66,8 +68,19 @@ def obstacle(request: ContainerStart, image: BuiltImage, *, is_restored: bool) -
         return f"{missing}; enable_memory_snapshot=True makes one"
     if request.secrets and request.isolation == GVISOR:
         return "it has secrets, which would be in what is saved of its memory, and these are written nowhere"
-    if request.volumes:
-        return "it has volumes, which forks are not given yet"
+    if request.volumes and request.isolation == GVISOR:
+        return "it has volumes, and what is saved of a container under gVisor is restored without them"
+    if cause := _covered(request):
+        return cause
     if image.config.entrypoint:
         return "its image has an entrypoint, which is to start what runs in it; clear it with .entrypoint([])"
+    return ""
+
+
+def _covered(request: ContainerStart) -> str:
+    """Why volumes cannot be put where they are to be once all else is there."""
+    targets = [posixpath.normpath(start.mount.target) for start in request.volumes]
+    for target in targets:
+        if below := next((one for one in (*targets, SOCKET_DIR, LIBRARY_DIR) if one.startswith(f"{target}/")), ""):
+            return f"its volume at {target} would cover {below}, which is there before in a fork"
     return ""

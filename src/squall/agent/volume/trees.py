@@ -40,6 +40,8 @@ class VolumeTrees:
         self._making: dict[str, asyncio.Lock] = {}
         self._names: dict[str, frozenset[str]] = {}
         """Of each tree that is used, or being made, the names of its contents."""
+        self._whole: set[str] = set()
+        """Of those that are used the ones of which all contents are here, and stay."""
         contents.in_use = self._names_in_use
 
     def prepare(self) -> None:
@@ -56,6 +58,8 @@ class VolumeTrees:
             OSError: the disk takes no more.
         """
         path = self._directory / f"{root or _EMPTY}{_IMAGE}"
+        if root in self._whole and path.exists():
+            return path
         try:
             async with self._making.setdefault(path.name, asyncio.Lock()):
                 # The contents may have gone since.
@@ -65,6 +69,7 @@ class VolumeTrees:
                 await self._fetch(volume_id, version, entries)
                 if not path.exists():
                     await self._aside(lambda: _write_image(entries, path, names))
+                self._whole.add(root)
         finally:
             self._making.pop(path.name, None)
         return path
@@ -88,6 +93,10 @@ class VolumeTrees:
             path = self._directory / f"{root or _EMPTY}{_NAMES}"
             self._names[root] = frozenset(path.read_text().split()) if path.exists() else frozenset()
         return frozenset().union(*self._names.values())
+
+    def used_are_others(self) -> None:
+        """Look at contents again of trees that nobody uses now: some may go."""
+        self._whole &= set(self._used())
 
     def evict(self) -> None:
         """Remove those that nobody has mounted."""

@@ -17,7 +17,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 from squall.agent.disk import Space, space_of
 from squall.agent.volume.commit import Committer, Written
 from squall.agent.volume.contents import VolumeContents
+from squall.agent.volume.hold import VolumeHold
 from squall.agent.volume.holder import Holder, HolderRecords, Mounted, WrittenRecord
 from squall.agent.volume.source import PeerVolumes
 from squall.agent.volume.trees import VolumeTrees
@@ -59,6 +60,13 @@ FREEZE_S = 10.0
 _log = logging.getLogger("squall.agent.volume.volumes")
 
 
+def places_of(starts: Sequence[VolumeStart]) -> tuple[Volume, ...]:
+    """Volumes of a container that nobody knows yet: where they will be."""
+    return tuple(
+        Volume(str(index), start.mount.target, "", "", "", start.mount.sub_path) for index, start in enumerate(starts)
+    )
+
+
 class NodeVolumes:
     """All of them. Used by one agent at a time; `run` is to be awaited, and `stop` when nobody asks any more.
 
@@ -91,6 +99,7 @@ class NodeVolumes:
         self._turn = asyncio.Semaphore(SERVED_AT_ONCE)
         self._tasks = TaskSet()
         self._held: tuple[VolumeHeld, ...] = ()
+        self._holds: set[VolumeHold] = set()
         self._on_held = on_held
 
     def prepare(self) -> None:
@@ -109,17 +118,31 @@ class NodeVolumes:
         await self._tasks.close()
 
     def held(self) -> tuple[VolumeHeld, ...]:
-        """Versions that containers have mounted, or have written to what is in no commit yet."""
+        """Versions that containers have mounted or are about to, or have written to what is in no commit yet."""
         found = {(one.record.volume_id, one.record.version) for one in self._all()}
+        found |= {(one.mount.volume_id, one.version) for hold in self._holds for one in hold.starts}
         return tuple(VolumeHeld(*one) for one in sorted(found))
+
+    @contextlib.contextmanager
+    def holding(self) -> Iterator[VolumeHold]:
+        """Meanwhile what a start has fetched stays, by whichever path it comes about."""
+        hold = VolumeHold(self._trees, self._tell_held)
+        self._holds.add(hold)
+        try:
+            yield hold
+        finally:
+            self._holds.discard(hold)
+            if hold.starts:
+                self._tell_held()
 
     def _all(self) -> list[Mounted]:
         return [one for holder in self._holders.values() for one in holder.volumes]
 
     def _roots(self) -> set[str]:
-        return {one.record.root for one in self._all()}
+        return {one.record.root for one in self._all()} | {one.root for hold in self._holds for one in hold.starts}
 
     def _tell_held(self) -> None:
+        self._trees.used_are_others()
         held = self.held()
         if held != self._held:
             self._held = held
@@ -239,6 +262,21 @@ class NodeVolumes:
                 )
                 version = made or version
         return version
+
+    async def settle(self, runtime_id: str) -> dict[str, VolumeVersion]:
+        """Commit what a container has written to its volumes; the number and root of each as it sees it then.
+
+        Raises:
+            PlatformError, OSError: as of a commit.
+        """
+        holder = self._holders.get(runtime_id)
+        seen = {}
+        for mounted in list(holder.volumes) if holder is not None else ():
+            volume_id, made = mounted.record.volume_id, None
+            if mounted.written is not None:
+                made = await self.commit(runtime_id, volume_id)
+            seen[volume_id] = made or VolumeVersion(mounted.record.version, root=mounted.record.root)
+        return seen
 
     async def reload(self, runtime_id: str, volume_id: str) -> VolumeVersion:
         """Let a container see the newest version of a volume. What it has written is committed before.

@@ -187,6 +187,7 @@ class ControlPlane:
         )
         self.image_store = ImageStore(self)
         self.templates = Templates(self)
+        self.volume_mounts.find_template = self.templates.known
         self.node_templates = NodeTemplates(self)
         self.fleet.free_templates = self.node_templates.free
         self.terminals = Terminals(self.tasks)

@@ -3,9 +3,9 @@ asks of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from squall.protocol import volume as wire
 from squall.protocol.asset import VOLUME
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from squall.server.dispatch.asset.volumes import Volumes
     from squall.server.dispatch.fleet.container import Container
     from squall.server.dispatch.fleet.fleet import ContainerFleet
+    from squall.server.dispatch.fleet.templates import Template
+
+R = TypeVar("R")
 
 OF_FUNCTION_MAX = 100
 WAIT_S = 3_600.0
@@ -33,6 +36,8 @@ class VolumeMounts:
         self._assets = assets
         self._volumes = volumes
         self._fleet = fleet
+        self.find_template: Callable[[str], Template | None] = lambda template_id: None
+        """The one of that id, if it is loading."""
         self._held: dict[str, dict[str, int]] = {}
         """By container, the version of each volume that it has been given: its node says the same a moment later, and
         until what was written there is committed."""
@@ -79,12 +84,12 @@ class VolumeMounts:
             self._hold(container, held)
         return tuple(started)
 
-    def _hold(self, container: Container, held: dict[str, int]) -> None:
+    def _hold(self, container: Container | Template, held: dict[str, int]) -> None:
         if container.container_id not in self._held:
             container.on_stopped.append(lambda: self._let_go(container))
         self._held.setdefault(container.container_id, {}).update(held)
 
-    def _let_go(self, container: Container) -> None:
+    def _let_go(self, container: Container | Template) -> None:
         self._held.pop(container.container_id, None)
 
     def held(self, volume_id: str) -> frozenset[int]:
@@ -98,11 +103,8 @@ class VolumeMounts:
     async def flush(self, caller: Caller, record: wire.VolumeFlush) -> wire.VolumeCommitted:
         """See `VolumeFlush`."""
         container = self._container_of(caller, "VolumeFlush", record.volume_id)
-        peer = container.node.peer if container.node is not None else None
-        if peer is None:
-            raise PlatformError(UNAVAILABLE, "VolumeFlush: the container's node is away; try again")
         asked = wire.NodeVolumeCommit(container.container_id, record.volume_id)
-        answer = await peer.request("NodeVolumeCommit", asked, wire.VolumeCommitted, timeout_s=WAIT_S)
+        answer = await self._ask_node(container, "VolumeFlush", "NodeVolumeCommit", asked, wire.VolumeCommitted)
         if answer.version is not None:
             return answer
         head = await self._volumes.version_of(record.volume_id, None)
@@ -115,17 +117,28 @@ class VolumeMounts:
         if mount.version is not None:
             message = f"version {mount.version} of the volume is mounted, which stays as it is"
             raise PlatformError(CONFLICT, f"VolumeReload: {message}")
-        peer = container.node.peer if container.node is not None else None
-        if peer is None:
-            raise PlatformError(UNAVAILABLE, "VolumeReload: the container's node is away; try again")
         asked = wire.NodeVolumeReload(container.container_id, record.volume_id)
-        version = await peer.request("NodeVolumeReload", asked, wire.VolumeVersion, timeout_s=WAIT_S)
+        version = await self._ask_node(container, "VolumeReload", "NodeVolumeReload", asked, wire.VolumeVersion)
         self._hold(container, {record.volume_id: version.number})
         return version
 
-    def _container_of(self, caller: Caller, method: str, volume_id: str) -> Container:
+    async def _ask_node(
+        self, container: Container | Template, method: str, asks: str, asked: Any, answer: type[R]
+    ) -> R:
+        """Have the node do it that a container is on. On which one a template is, nodes know."""
+        nodes = self._fleet.nodes.values() if container.node is None else (container.node,)
+        peers = [node.peer for node in nodes if node.peer is not None]
+        for number, peer in enumerate(peers, 1):
+            try:
+                return await peer.request(asks, asked, answer, timeout_s=WAIT_S)
+            except PlatformError as error:
+                if error.code != NOT_FOUND or number == len(peers):
+                    raise
+        raise PlatformError(UNAVAILABLE, f"{method}: the container's node is away; try again")
+
+    def _container_of(self, caller: Caller, method: str, volume_id: str) -> Container | Template:
         container_id = caller.client.container_id if caller.client is not None else ""
-        container = self._fleet.containers.get(container_id)
+        container = self._fleet.containers.get(container_id) or self.find_template(container_id)
         if not caller.scope_app_id or container is None:
             raise PlatformError(FORBIDDEN, f"{method}: only a container that has the volume mounted can ask that")
         if not any(mount.volume_id == volume_id for mount in container.spec.volumes):

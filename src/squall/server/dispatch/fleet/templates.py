@@ -62,6 +62,10 @@ class Templates:
         template.connection_count += 1
         return template
 
+    def known(self, template_id: str) -> Template | None:
+        """The one of that id, if it has a connection."""
+        return self._known.get(template_id)
+
     def leave(self, template: Template) -> None:
         """One is gone. With the last one its clients are, too: what they began ends with them."""
         template.connection_count -= 1
