@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 
@@ -12,8 +15,10 @@ import pytest
 
 from squall.runtime.errors import RuntimeFailure, VolumeBusy
 from squall.runtime.spec import Bind
+from tests.agent.parts import until
 from tests.kernel.containers import ENV, TIMEOUT_S, Running
 from tests.kernel.forge import BINDS, Forge, exists
+from tests.kernel.test_hostile_forks import spawner_pid
 from tests.kernel.test_volumes import Versions
 
 LIST = "import os; print(sorted(os.listdir('/data')), open('/data/a').read())"
@@ -210,3 +215,44 @@ async def test_whoever_has_every_power_over_its_cell_changes_nothing_of_a_volume
     assert worked in ([], ["mount --make-shared /data"]), json.dumps(outcomes, indent=1)
     again = await forge.run(template, LIST, volumes=[versions.make({"a": b"one"})])
     assert again.stdout == "['a'] one\n"
+
+
+async def test_forks_begin_though_what_mounts_their_volumes_was_killed(forge: Forge, versions: Versions) -> None:
+    template = await forge.ready()
+    spawner = spawner_pid(template)
+    for _ in range(3):
+        spec = forge.spec(template, LIST, volumes=[volume := versions.make({"a": b"one"})])
+        await forge.runtime.prepare(spec, is_parked=True)
+        (mounter,) = [pid for pid in children_of(spawner) if is_of_the_machine(pid)]
+        os.kill(mounter, signal.SIGKILL)
+        # Who is given something to do in that moment does not do it, and its start goes another way.
+        await until(functools.partial(is_reaped, mounter, spawner))
+
+        started = await forge.runtime.begin(spec.container_id, spec.env, [volume])
+
+        assert (await forge.containers.finish(Running(spec.container_id, started))).stdout == "['a'] one\n"
+
+
+async def test_what_mounts_volumes_keeps_nothing_open_of_the_spawners(forge: Forge, versions: Versions) -> None:
+    template = await forge.ready()
+    await forge.run(template, LIST, volumes=[versions.make({"a": b"one"})])
+    (mounter,) = [pid for pid in children_of(spawner_pid(template)) if is_of_the_machine(pid)]
+
+    held = {name: os.readlink(f"/proc/{mounter}/fd/{name}") for name in os.listdir(f"/proc/{mounter}/fd")}
+
+    assert len([link for link in held.values() if link.startswith("socket:")]) == 1, held
+    assert len(held) == 6, held
+    assert os.stat(f"/proc/{mounter}/ns/mnt").st_ino == os.stat("/proc/self/ns/mnt").st_ino
+
+
+def is_reaped(pid: int, parent: int) -> bool:
+    return pid not in children_of(parent)
+
+
+def children_of(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_of_the_machine(pid: int) -> bool:
+    """It is in our own pid namespace."""
+    return os.stat(f"/proc/{pid}/ns/pid").st_ino == os.stat("/proc/self/ns/pid").st_ino

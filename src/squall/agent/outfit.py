@@ -205,8 +205,10 @@ class Outfits:
         outfit.has_range = True
         volumes: tuple[Volume, ...] = ()
         if request.volumes:
-            volumes = places_of(request.volumes)
-            if not is_clone:
+            if is_clone:
+                volumes = places_of(request.volumes)
+                await services.volumes.make_ready(outfit.runtime_id)
+            else:
                 volumes = await self.open_volumes(outfit, request, id_range)
             clock.mark("volumes")
         socket_dir = _make_directory(outfit.directory, outfit.record)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from squall.runtime.aside import run_aside
 from squall.runtime.cgroup import CgroupTree
 from squall.runtime.clones import Clones, entry_paths, kill_process
 from squall.runtime.container import (
@@ -30,13 +29,13 @@ from squall.runtime.container import (
 from squall.runtime.errors import ContainerExists, ContainerMissing, RuntimeFailure, as_failure
 from squall.runtime.ground import Ground
 from squall.runtime.launch import Forked, LaunchKit, fork_cell
+from squall.runtime.mounter import Mounter
 from squall.runtime.plan import plan_cell
 from squall.runtime.poll import Poller
 from squall.runtime.spec import ContainerSpec, ExitStatus, Volume
 from squall.runtime.strays import Strays, end_rest
 from squall.runtime.templates import Templates
 from squall.runtime.verification import Cell
-from squall.runtime.volumes import attach_versions
 from squall.runtime.wire import failure_from_json
 
 _KILLED = ExitStatus(code=None, signal=int(signal.SIGKILL))
@@ -70,6 +69,7 @@ class Forking:
         self._templates = templates
         self._ends = ends
         self._clones = Clones(kit, poller)
+        self._mounter = Mounter(poller, kit.images_fd)
         self._strays = Strays(poller, self._clones_of)
 
     def start(self, spec: ContainerSpec, answer: Outcome) -> None:
@@ -101,6 +101,8 @@ class Forking:
         if entry is not None:
             raise ContainerExists(f"cannot prepare container {spec.container_id}: it exists; remove it first")
         begin_ns = time.monotonic_ns()
+        if spec.volumes:
+            self._mounter.get_ready()
         template = self._templates.of(spec)
         cgroup, image_points = self._ground.take(spec, self._tree, spec.limits)
         try:
@@ -239,11 +241,8 @@ class Forking:
     def _mount(self, entry: Entry, volumes: Sequence[Volume], answer: Outcome) -> None:
         """Let the versions be seen that a clone is to have; the answer comes when they are."""
         begin_ns = time.monotonic_ns()
-        container_id, id_range, images_fd = entry.spec.container_id, entry.spec.id_range, self._kit.images_fd
+        container_id, id_range = entry.spec.container_id, entry.spec.id_range
         user_namespace_fd = self._ground.user_namespaces.get(id_range)
-
-        def mount() -> None:
-            attach_versions(images_fd, container_id, volumes, id_range, user_namespace_fd)
 
         def on_mounted(outcome: Reply | RuntimeFailure) -> None:
             entry.phase_ms["volumes"] = (time.monotonic_ns() - begin_ns) / 1e6
@@ -254,7 +253,7 @@ class Forking:
 
         entry.is_mounting = True
         try:
-            run_aside(self._poller, mount, on_mounted)
+            self._mounter.attach(container_id, volumes, id_range, user_namespace_fd, on_mounted)
         except (RuntimeFailure, OSError) as error:
             on_mounted(as_failure(error))
 

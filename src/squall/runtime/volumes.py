@@ -114,16 +114,23 @@ def _wholes(point: str) -> tuple[str, str]:
 def attach_versions(
     images_fd: int, container_id: str, volumes: Sequence[Volume], id_range: IdRange, user_namespace_fd: int
 ) -> None:
-    """Let versions be seen in places where nothing was seen yet. In a process of its own: it stays in the namespace of
-    images.
+    """Let versions be seen in places where nothing was seen yet. In a process of its own: it is in the namespace of
+    images then.
 
     Raises:
         RuntimeFailure: one cannot be mounted.
     """
-    versions = [make_version(volume, id_range, user_namespace_fd) for volume in volumes]
-    sc.setns(images_fd, sc.CLONE_NEWNS, "the namespace of images")
-    for volume, version in zip(volumes, versions, strict=True):
-        attach_version(point_of(container_id, volume.name), version, volume, id_range)
+    versions: list[int] = []
+    try:
+        for volume in volumes:
+            versions.append(make_version(volume, id_range, user_namespace_fd))
+        sc.setns(images_fd, sc.CLONE_NEWNS, "the namespace of images")
+        for volume, version in zip(volumes, versions, strict=True):
+            attach_version(point_of(container_id, volume.name), version, volume, id_range)
+    finally:
+        # While we have them, they count as used.
+        for version in versions:
+            os.close(version)
 
 
 @contextlib.contextmanager

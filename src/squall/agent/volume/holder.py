@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -16,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from squall.agent.spread import make_apart, spread_apart
 from squall.agent.volume.commit import Written
 from squall.agent.volume.upper import Fingerprint
 from squall.protocol.records import from_wire, record, to_wire
@@ -103,10 +105,11 @@ class HolderRecords:
         """Take up what earlier agents have written down, and finish what they were removing."""
         for path in (self._directory, self._gone):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        spread_apart(self._directory)
         for path in self._gone.iterdir():
             _remove(path)
         for path in self._directory.iterdir():
-            holder = self._read(path)
+            holder = self._read(path) if any(path.iterdir()) else None
             if holder is not None:
                 yield holder
             elif any(one.is_dir() for one in path.iterdir()):
@@ -137,6 +140,16 @@ class HolderRecords:
         """Where a container writes, with what the overlay needs beside it."""
         return self._directory / runtime_id / f"{one.name}-{one.number}"
 
+    def make(self, runtime_id: str) -> None:
+        """Make the directory of a container that is not known yet: on some file systems that takes longer than all else
+        here."""
+        make_apart(self._directory / runtime_id)
+
+    def unmake(self, runtime_id: str) -> None:
+        """It has not come. Idempotent; what is in use stays."""
+        with contextlib.suppress(OSError):
+            (self._directory / runtime_id).rmdir()
+
     def write(self, holder: Holder) -> None:
         """Write down what a container has.
 
@@ -144,7 +157,8 @@ class HolderRecords:
             OSError: the disk does not take it; what was written down before stays.
         """
         directory = self._directory / holder.runtime_id
-        directory.mkdir(mode=0o700, exist_ok=True)
+        if not directory.exists():
+            self.make(holder.runtime_id)
         told = {
             "first_id": holder.id_range.start,
             "container_id": holder.container_id,

@@ -169,6 +169,14 @@ class NodeVolumes:
         finally:
             self._tell_held()
 
+    async def make_ready(self, runtime_id: str) -> None:
+        """Somebody may open volumes by this name later; else it is closed.
+
+        Raises:
+            OSError: the disk takes no more.
+        """
+        await self._aside(lambda: self._records.make(runtime_id))
+
     async def _open(self, holder: Holder, starts: Sequence[VolumeStart]) -> tuple[Volume, ...]:
         made = []
         for index, start in enumerate(starts):
@@ -194,6 +202,7 @@ class NodeVolumes:
         tried again."""
         holder = self._holders.get(runtime_id)
         if holder is None:
+            self._records.unmake(runtime_id)
             return
         holder.is_gone = True
         for pause_s in LAST_TRIES_S:
