@@ -1,4 +1,4 @@
-"""The file that goes to volumes and back: not a benchmark itself; volume_put, volume_get and their references use it.
+"""The file that goes to volumes and back: not a benchmark itself; those of volumes and their references use it.
 
 Each run has new random bytes: what a store has already is not sent again.
 """
@@ -18,6 +18,7 @@ from bench.figure import COMMAND, Absent, Context
 SIZE = 2 * 10**9
 PIECE = 16 * 2**20
 TIMEOUT_S = 240.0
+MOUNTED = "bench-mounted"
 
 
 def size(context: Context) -> int:
@@ -61,6 +62,37 @@ def timed(command: list[str], env: dict[str, str] | None = None) -> tuple[float,
 def volume(context: Context, *arguments: str) -> tuple[float, float]:
     """The same of `squall volume …`."""
     return timed([sys.executable, "-c", COMMAND, "volume", *arguments], context.env)
+
+
+def read_through(path: str) -> float:
+    """Read a file from its begin to its end; how long that took, in seconds."""
+    buffer = bytearray(PIECE)
+    begin_s = time.perf_counter()
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+    return time.perf_counter() - begin_s
+
+
+def forget(path: Path) -> None:
+    """Nothing of a file, or of those in a directory, is in memory."""
+    os.sync()
+    for one in path.rglob("*") if path.is_dir() else (path,):
+        if one.is_file():
+            with one.open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@contextmanager
+def emptied(context: Context) -> Iterator[None]:
+    """The volume of `programs/volume_mounted.py`, new, and gone afterwards with its blocks."""
+    volume(context, "delete", MOUNTED, "--yes", "--allow-missing")
+    volume(context, "create", MOUNTED)
+    try:
+        yield
+    finally:
+        volume(context, "delete", MOUNTED, "--yes", "--allow-missing")
+        volume(context, "gc")
 
 
 def flush() -> None:

@@ -130,7 +130,7 @@ class Agent:
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agent")
         self._blobs = PeerBlobs(self._threads)
         self._mounts = Mounts(config.data_dir, self._blobs, self._threads, config.mounts_bytes_max)
-        source = PeerVolumes(self._blobs, codec)
+        source = PeerVolumes(self._blobs, codec, config.blob_dir)
         self._volumes = NodeVolumes(config.data_dir / "volumes", source, runtime, self._threads, self._tell_held)
         self._images = KnownImages(config.data_dir, images, stored)
         if stored is not None:

@@ -43,6 +43,8 @@ class AgentConfig:
     """What templates and all that is made ahead may occupy; None means a quarter of the node's memory."""
     template_disk_mib: int = 0
     """What saved templates may occupy on the disk; 0: none is saved."""
+    blob_dir: Path | None = None
+    """Of a server on this machine, whose blobs are files: what the node needs of them is read there."""
 
     @property
     def containers_dir(self) -> Path:

@@ -269,6 +269,7 @@ def _agent_config(config: Config, pythons: tuple[str, ...]) -> AgentConfig:
         start_path=PLAIN if config.template_memory_mib == 0 else config.start_path,
         template_memory_mib=config.template_memory_mib,
         template_disk_mib=config.template_disk_mib,
+        blob_dir=config.data_dir / "blobs" / "content" if config.blob_url is None else None,
     )
 
 

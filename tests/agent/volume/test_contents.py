@@ -27,6 +27,8 @@ class Blocks:
     def __init__(self) -> None:
         self.data: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self.directory: Path | None = None
+        """Of blocks that are files of this machine."""
 
     def add(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
@@ -38,6 +40,9 @@ class Blocks:
         if sha256 not in self.data:
             raise PlatformError(NOT_FOUND, f"no block {sha256}")
         return self.data[sha256]
+
+    def file(self, sha256: str) -> Path | None:
+        return self.directory / sha256 if self.directory is not None else None
 
 
 class Node:
@@ -117,6 +122,31 @@ async def test_a_list_of_blocks_that_is_told_apart_is_used(node: Node) -> None:
     wanted = Content(2 * BLOCK, (), 0, "the-list")
     await node.contents.ensure([wanted], {"the-list": blocks})
     assert node.read(wanted) == b"".join(pieces)
+
+
+async def test_blocks_that_are_files_of_this_machine_are_read_there(node: Node, tmp_path: Path) -> None:
+    pieces = [b"1" * BLOCK, b"2" * BLOCK, bytes(BLOCK), b"end"]
+    wanted = node.content(*pieces)
+    node.blocks.directory = tmp_path
+    for sha256, data in node.blocks.data.items():
+        (tmp_path / sha256).write_bytes(data)
+    await node.contents.ensure([wanted])
+    assert node.read(wanted) == b"".join(pieces)
+    assert node.blocks.asked == []
+
+
+@pytest.mark.parametrize("other", [b"b" * BLOCK, b"", b"a" * (BLOCK + 1), None])
+async def test_a_block_whose_file_is_not_what_it_should_be_is_asked_for(
+    node: Node, tmp_path: Path, other: bytes | None
+) -> None:
+    wanted = node.content(b"a" * BLOCK, b"end")
+    node.blocks.directory = tmp_path
+    (tmp_path / wanted.blocks[1]).write_bytes(b"end")
+    if other is not None:
+        (tmp_path / wanted.blocks[0]).write_bytes(other)
+    await node.contents.ensure([wanted])
+    assert node.read(wanted) == b"a" * BLOCK + b"end"
+    assert node.blocks.asked == [wanted.blocks[0]]
 
 
 @pytest.mark.parametrize("other", [b"b" * BLOCK, b"", b"a" * (BLOCK + 1)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 from squall.protocol.blob import CHUNK_BYTES, BlobChunk, BlobGet, BlobMissing, BlobPut, BlobStat
@@ -31,11 +32,16 @@ class Connection(Protocol):
 
 
 class PeerVolumes:
-    """Asks whatever peer is there. All methods raise PlatformError `unavailable` while there is none."""
+    """Asks whatever peer is there. All that ask raise PlatformError `unavailable` while there is none.
 
-    def __init__(self, connection: Connection, codec: Codec) -> None:
+    Args:
+        blob_dir: of a server on this machine: where its blobs are files, by their names and the first two digits.
+    """
+
+    def __init__(self, connection: Connection, codec: Codec, blob_dir: Path | None = None) -> None:
         self._connection = connection
         self._codec = codec
+        self._blob_dir = blob_dir
 
     @property
     def is_connected(self) -> bool:
@@ -79,6 +85,10 @@ class PeerVolumes:
             pieces.append(body)
             size, have = chunk.size_bytes, have + len(body)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def file(self, sha256: str) -> Path | None:
+        """See `BlockSource`."""
+        return self._blob_dir / sha256[:2] / sha256 if self._blob_dir is not None else None
 
     async def missing(self, sha256s: Sequence[str]) -> set[str]:
         """See `BlockStore`."""
