@@ -1,7 +1,7 @@
 """A database of the store: opened once, read by a few threads, written by one in group commits.
 
-SQLite runs with a write-ahead log and `synchronous=FULL`: a commit is on disk when it returns. Those who read see what
-is committed.
+SQLite runs with a write-ahead log and `synchronous=FULL`: a commit is on disk when it returns, but for those that need
+not wait. Those who read see what is committed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Database:
         self._migrate = migrate
         self._readers = ThreadPoolExecutor(READ_THREADS, "store-read")
         self._walkers = ThreadPoolExecutor(WALK_THREADS, "store-walk")
-        self._writes = GroupCommit(self._engine)
+        self._writes = GroupCommit(self._engine, (lambda: _sync(f"{path}-wal")) if path else None)
 
     async def __aenter__(self) -> Database:
         """Open the database.
@@ -98,10 +98,11 @@ class Database:
         """What takes too long for the event loop, by the same threads."""
         return await asyncio.get_running_loop().run_in_executor(self._readers, work)
 
-    async def write(self, apply: Apply, value: Any) -> Any:
-        """The result of one write, once it is on disk; see `GroupCommit`."""
+    async def write(self, apply: Apply, value: Any, *, is_waiting: bool = True) -> Any:
+        """The result of one write, once it is on disk; see `GroupCommit`. A database that is somebody else's always
+        waits for its own."""
         with _our_errors():
-            return await self._writes.write(apply, value)
+            return await self._writes.write(apply, value, is_waiting=is_waiting)
 
     def check_room(self, what: str, size_bytes: int, *, part: float = 1.0) -> None:
         """As `room.check_room`; a database that is somebody else's looks after its own disk."""
@@ -129,6 +130,18 @@ def _engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN")
 
     return engine
+
+
+def _sync(path: str) -> None:
+    """What is in a file is on the disk. One that is not there was taken over into the database, and synced for that."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        os.fdatasync(fd)
+    finally:
+        os.close(fd)
 
 
 def _schema_version(connection: Connection) -> str | None:

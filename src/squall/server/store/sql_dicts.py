@@ -13,9 +13,9 @@ from squall.server.model.dict import DictWrite, EntryKey, StoredEntry, Taking
 from squall.server.store import sql_answers, sql_assets
 from squall.server.store.database import Database
 from squall.server.store.many import for_rows, present_together
-from squall.server.store.schema import DICT_ENTRIES
+from squall.server.store.schema import ASSETS, DICT_ENTRIES
 from squall.server.store.sql_answers import Answer, Asked
-from squall.server.store.upsert import upsert
+from squall.server.store.upsert import upsert, upsert_if
 
 _KEYS = (DICT_ENTRIES.c.dict_id, DICT_ENTRIES.c.key_hash)
 _TYPES = {"given_dict": DICT_ENTRIES.c.dict_id.type, "given_key": DICT_ENTRIES.c.key_hash.type}
@@ -32,7 +32,7 @@ class SqlDicts:
         """See `DictStore`."""
         size_bytes = sum(len(entry.key) + len(entry.value) for entry in write.entries)
         self._database.check_room(f"cannot put entries into {write.dict_id}", size_bytes)
-        is_put: bool = await self._database.write(_put, write)
+        is_put: bool = await self._database.write(_put, write, is_waiting=False)
         return is_put
 
     async def get(self, key: EntryKey) -> StoredEntry | None:
@@ -43,12 +43,12 @@ class SqlDicts:
 
     async def pop(self, taking: Taking) -> StoredEntry | None:
         """See `DictStore`."""
-        taken: StoredEntry | None = await self._database.write(_pop, taking)
+        taken: StoredEntry | None = await self._database.write(_pop, taking, is_waiting=False)
         return taken
 
     async def clear(self, dict_id: str, request_id: str, now: float) -> None:
         """See `DictStore`."""
-        await self._database.write(_clear, (Asked(dict_id, request_id), now))
+        await self._database.write(_clear, (Asked(dict_id, request_id), now), is_waiting=False)
 
     async def count(self, dict_id: str, limit: int) -> int:
         """See `DictStore`."""
@@ -66,7 +66,7 @@ class SqlDicts:
 
     async def use(self, used: Mapping[EntryKey, float]) -> None:
         """See `DictStore`."""
-        await self._database.write(_use, used)
+        await self._database.write(_use, used, is_waiting=False)
 
     async def expire(self, before: float, limit: int) -> tuple[EntryKey, ...]:
         """See `DictStore`."""
@@ -89,6 +89,13 @@ def _entry_of(row: Any) -> StoredEntry:
 
 
 def _put(connection: Connection, writes: Sequence[DictWrite]) -> list[bool | PlatformError]:
+    if len(writes) == 1 and len(writes[0].entries) == 1 and not writes[0].is_new_only:
+        # Most puts, most of the time.
+        (write,) = writes
+        is_there = upsert_if(
+            connection, DICT_ENTRIES, _row(write, write.entries[0]), ASSETS.c.asset_id, named="dict_id"
+        )
+        return [True if is_there else sql_assets.missing(write.dict_id)]
     known = sql_assets.known(connection, {write.dict_id for write in writes})
     looked_at = {EntryKey(write.dict_id, write.entries[0].key_hash) for write in writes if write.is_new_only}
     put_ids = _put_ids(connection, looked_at)
@@ -106,19 +113,23 @@ def _put(connection: Connection, writes: Sequence[DictWrite]) -> list[bool | Pla
         for entry in write.entries:
             key = EntryKey(write.dict_id, entry.key_hash)
             put_ids[key] = write.request_id
-            rows[key] = {
-                "dict_id": write.dict_id,
-                "key_hash": key.key_hash,
-                "put_id": write.request_id,
-                "used_at": entry.used_at,
-                "blob_sha256": entry.blob_sha256,
-                "key": entry.key,
-                "value": entry.value,
-            }
+            rows[key] = _row(write, entry)
         results.append(True)
     if rows:
         upsert(connection, DICT_ENTRIES, list(rows.values()))
     return results
+
+
+def _row(write: DictWrite, entry: StoredEntry) -> dict[str, Any]:
+    return {
+        "dict_id": write.dict_id,
+        "key_hash": entry.key_hash,
+        "put_id": write.request_id,
+        "used_at": entry.used_at,
+        "blob_sha256": entry.blob_sha256,
+        "key": entry.key,
+        "value": entry.value,
+    }
 
 
 def _put_ids(connection: Connection, keys: set[EntryKey]) -> dict[EntryKey, str]:

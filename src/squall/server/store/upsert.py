@@ -19,6 +19,20 @@ def upsert(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any
     connection.execute(_statement(table, but_not), list(rows))
 
 
+def upsert_if(
+    connection: Connection, table: sa.Table, row: dict[str, Any], owner: sa.Column[Any], *, named: str
+) -> bool:
+    """The same of one row, where there is an owner with what the row has under `named`; whether there is."""
+    return connection.execute(_statement_if(table, owner), {**row, "the_owner": row[named]}).rowcount == 1
+
+
+@cache
+def _statement_if(table: sa.Table, owner: sa.Column[Any]) -> sa.TextClause:
+    values = f"VALUES ({', '.join(f':{column.name}' for column in table.columns)})"
+    chosen = f"SELECT {values[8:-1]} WHERE EXISTS (SELECT 1 FROM {owner.table} WHERE {owner.name} = :the_owner)"
+    return sa.text(_statement(table, "").text.replace(values, chosen))
+
+
 @cache
 def _statement(table: sa.Table, but_not: str) -> sa.TextClause:
     columns = [column.name for column in table.columns]

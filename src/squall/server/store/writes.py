@@ -1,14 +1,17 @@
 """Group commit: writes that come while a transaction is being committed share the next one.
 
-No timer: a lone write is committed at once, and the slower the disk, the more writes share its wait.
+No timer: a lone write is committed at once, and the slower the disk, the more writes share its wait. Writes that need
+not wait for it are with the kernel when they return, which outlives this process, and on the disk a moment later.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Engine
@@ -29,9 +32,16 @@ Apply = Callable[[Connection, Sequence[Any]], list[Any]]
 """Carries out several writes of one kind in order and says the result of each."""
 
 
+SYNC_S = 0.5
+"""So long after it returned, at most, a write that did not wait is on the disk."""
+
+_log = logging.getLogger("squall.server.store.writes")
+
+
 class _Write(NamedTuple):
     apply: Apply
     value: Any
+    is_waiting: bool
     done: asyncio.Future[Any]
 
 
@@ -59,17 +69,30 @@ class _Patience:
 
 
 class GroupCommit:
-    """Commits writes in order, on one thread. Close it before its engine."""
+    """Commits writes in order, on one thread. Close it before its engine.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        sync: puts on the disk what was committed without waiting for it; None where every commit waits.
+    """
+
+    def __init__(self, engine: Engine, sync: Callable[[], None] | None = None) -> None:
         self._engine = engine
+        self._sync = sync
+        self._is_unsynced = False
+        self._own: Connection | None = None
+        """Of a database in a file of ours: kept, as it cannot go away."""
+        self._own_waits = True
+        self._syncing: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, "store-write")
         self._waiting: list[_Write] = []
         self._committing: asyncio.Task[None] | None = None
         self._is_closed = False
 
-    async def write(self, apply: Apply, value: Any) -> Any:
+    async def write(self, apply: Apply, value: Any, *, is_waiting: bool = True) -> Any:
         """Commit one write; returns its result once it is on disk.
+
+        Args:
+            is_waiting: False returns it before: it outlives this process, and a loss of power once `SYNC_S` are over.
 
         Being cancelled does not undo it: it is committed or not, as after a crash.
         """
@@ -77,7 +100,7 @@ class GroupCommit:
             raise PlatformError(UNAVAILABLE, "the store is closed; the server is stopping")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[Any] = loop.create_future()
-        self._waiting.append(_Write(apply, value, done))
+        self._waiting.append(_Write(apply, value, is_waiting, done))
         if self._committing is None:
             self._committing = loop.create_task(self._commit_all())
         return await done
@@ -87,6 +110,10 @@ class GroupCommit:
         self._is_closed = True
         if self._committing is not None:
             await self._committing
+        if self._syncing is not None:
+            self._syncing.cancel()
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._sync_now)
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._close_own)
         self._thread.shutdown()
 
     async def _commit_all(self) -> None:
@@ -101,7 +128,14 @@ class GroupCommit:
                     write.done.set_exception(result)
                 else:
                     write.done.set_result(result)
+            if self._is_unsynced and self._syncing is None:
+                self._syncing = loop.call_later(SYNC_S, self._sync_aside)
         self._committing = None
+
+    def _sync_aside(self) -> None:
+        self._syncing = None
+        if not self._is_closed:
+            self._thread.submit(self._sync_now)
 
     # On the thread
 
@@ -123,9 +157,19 @@ class GroupCommit:
         middle = len(writes) // 2
         return self._commit_halves(writes[:middle], patience) + self._commit_halves(writes[middle:], patience)
 
+    def _sync_now(self) -> None:
+        if self._sync is None or not self._is_unsynced:
+            return
+        self._is_unsynced = False
+        try:
+            self._sync()
+        except OSError as error:
+            _log.error("what was written a moment ago may not be on the disk: %s", error)
+
     def _commit_together(self, writes: list[_Write]) -> list[Any]:
         results: list[Any] = []
-        with self._engine.begin() as connection:
+        is_waiting = self._sync is None or any(write.is_waiting for write in writes)
+        with self._connection(is_waiting=is_waiting) as connection, connection.begin():
             start = 0
             while start < len(writes):
                 end = start + 1
@@ -133,7 +177,34 @@ class GroupCommit:
                     end += 1
                 results += writes[start].apply(connection, [write.value for write in writes[start:end]])
                 start = end
+        # One that waits takes along what was written before it.
+        self._is_unsynced = not is_waiting
         return results
+
+    @contextmanager
+    def _connection(self, *, is_waiting: bool) -> Iterator[Connection]:
+        if self._sync is None:
+            with self._engine.connect() as connection:
+                yield connection
+            return
+        if self._own is None:
+            self._own, self._own_waits = self._engine.connect(), True
+        if is_waiting != self._own_waits:
+            driver: Any = self._own.connection.dbapi_connection
+            driver.execute(f"PRAGMA synchronous={'FULL' if is_waiting else 'NORMAL'}")
+            self._own_waits = is_waiting
+        try:
+            yield self._own
+        except BaseException:
+            self._close_own()
+            raise
+
+    def _close_own(self) -> None:
+        if self._own is not None:
+            # Nobody is to have one that does not wait.
+            self._own.invalidate()
+            self._own.close()
+            self._own = None
 
 
 def is_disk_full(error: DBAPIError) -> bool:
