@@ -1,4 +1,4 @@
-"""Writes to a dict: each is on disk when it returns."""
+"""Writes to a dict: each outlives the server when it returns."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def dict_get(count: int) -> dict[str, float]:
 
 
 def dict_put(count: int) -> dict[str, float]:
-    """Writes, each on disk when it returns."""
+    """Writes, each of which outlives the server when it returns."""
     with squall.Dict.ephemeral() as cache:
         return shown(times_ms(lambda number: cache.put(number % 100, number), count))
 

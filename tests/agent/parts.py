@@ -202,7 +202,7 @@ class ServerEnd:
             self.put_images.append(CODEC.record(NodeImagePut, params).image_id)
         elif method == "NodeReport":
             self.reports.append(CODEC.record(NodeReport, params))
-        else:
+        elif method == "Logs":
             self.lines.extend(CODEC.record(LogBatch, params).entries)
 
     def closed(self, reason: str) -> None:

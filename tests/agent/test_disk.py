@@ -16,6 +16,7 @@ from squall.agent.disk import (
     IDLE_S_MIN,
     INODES_MAX,
     INODES_MIN,
+    NO_LIMIT,
     DiskLimit,
     DiskWatch,
     Space,
@@ -102,7 +103,7 @@ def test_one_that_was_ended_is_not_read_for_ever(disk: Disk, monkeypatch: pytest
     disk.writers[0] = replace(disk.writers[0], is_ended=True)
 
     assert not disk.look()
-    left = disk.watch._watched["tp-1"].left
+    left = disk.watch._watched["tp-1", ""].left
     assert left is not None
     assert left.inodes < 100
     # What was not found is taken for written since, and was within its limit.
@@ -188,6 +189,18 @@ def test_what_is_spare_is_kept_by_ending_who_writes_most(disk: Disk) -> None:
     del disk.writers[1]
     assert not disk.look()
     assert list(disk.look(GUARD_PAUSE_S)) == ["ct-2"]
+
+
+def test_one_that_fills_the_disk_from_another_place_is_ended_whatever_its_limit(disk: Disk) -> None:
+    disk.add("ct-1")
+    volumes = disk.tmp_path / "volumes"
+    volumes.mkdir()
+    disk.writers.append(Writer("ct-1", (str(volumes),), NO_PID, NO_LIMIT, place="volumes"))
+    write(volumes, 70)
+    assert not disk.look(100.0)
+    disk.space = Space(1_000 * MIB, 10**7, 2_000 * MIB, 20_000)
+
+    assert list(disk.look()) == ["ct-1"]
 
 
 def test_nobody_is_ended_for_a_disk_that_others_filled(disk: Disk) -> None:

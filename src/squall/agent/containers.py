@@ -20,7 +20,7 @@ from typing import Any
 
 from squall.agent.config import AgentConfig
 from squall.agent.container import Container
-from squall.agent.disk import Writer, disk_limit
+from squall.agent.disk import NO_LIMIT, Writer, disk_limit
 from squall.agent.exec import Inside
 from squall.agent.labels import BUILD_KIND, FUNCTION_KIND, KIND_LABEL
 from squall.agent.launch import record_of
@@ -257,17 +257,18 @@ class Containers:
 
     def writers(self) -> list[Writer]:
         """Those whose writing is to be watched."""
-        return [
-            Writer(
-                one.container_id,
-                (str(one.outfit.directory / "rw"),),
-                one.pid,
-                disk_limit(one.record.disk_mib),
-                isolation=one.record.isolation,
-            )
-            for one in self._known.values()
-            if one.is_running and not one.has_exited and not one.over_disk
-        ]
+        found = []
+        for one in self._known.values():
+            if not one.is_running or one.has_exited or one.over_disk:
+                continue
+            limit, isolation = disk_limit(one.record.disk_mib), one.record.isolation
+            own = str(one.outfit.directory / "rw")
+            found.append(Writer(one.container_id, (own,), one.pid, limit, isolation=isolation))
+            written = self._services.volumes.written_dir(one.runtime_id)
+            if written:
+                writer = Writer(one.container_id, (written,), one.pid, NO_LIMIT, isolation=isolation, place="volumes")
+                found.append(writer)
+        return found
 
     def over_disk(self, container_id: str, why: str) -> None:
         """End a container for what it has written, if it is one of these and runs.

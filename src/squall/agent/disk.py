@@ -79,6 +79,13 @@ class Writer:
     isolation: str = NAMESPACES
     is_ended: bool = False
     """Nobody should write there any more, and what was written stays: the limit is for what comes yet."""
+    place: str = ""
+    """Which of several that it has, each with a limit of its own."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from others."""
+        return self.container_id, self.place
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,10 @@ class Space:
     def is_short_of_inodes(self) -> bool:
         """The same, of inodes."""
         return self.free_inodes < self.spare_inodes
+
+
+NO_LIMIT = DiskLimit(2**62, 2**62)
+"""It is ended only where the machine's disk gets full."""
 
 
 def disk_limit(disk_mib: int | None) -> DiskLimit:
@@ -178,7 +189,7 @@ class DiskWatch:
         self._end = end
         self._space = space
         self._monotonic = monotonic
-        self._watched: dict[str, _Watched] = {}
+        self._watched: dict[tuple[str, str], _Watched] = {}
         self._mark: Space | None = None
         """When all were last told to be looked at."""
         self._was_short = False
@@ -211,9 +222,9 @@ class DiskWatch:
         """Measure those whose time it is; returns which are to be ended, and why. Blocks."""
         now = self._monotonic()
         known = self._watched
-        self._watched = {one.container_id: known.get(one.container_id) or _Watched(one, now) for one in writers}
+        self._watched = {one.key: known.get(one.key) or _Watched(one, now) for one in writers}
         for one in writers:
-            self._watched[one.container_id].is_now(one, now)
+            self._watched[one.key].is_now(one, now)
         space = self._space()
         self._hurry(space, now)
         over: dict[str, str] = {}

@@ -108,8 +108,8 @@ class DictObjects:
 class Dict(Asset):
     """A dictionary on the server. Keys and values are pickled: what comes out is a copy of what was put.
 
-    Each change is on disk, and seen by everybody, when its call returns. An entry that nobody puts or reads for 7 days
-    goes.
+    Each change outlives the server, and is seen by everybody, when its call returns. An entry that nobody puts or reads
+    for 7 days goes.
     """
 
     _kind = DICT

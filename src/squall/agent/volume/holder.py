@@ -150,6 +150,10 @@ class HolderRecords:
         with contextlib.suppress(OSError):
             (self._directory / runtime_id).rmdir()
 
+    def directory_of(self, holder: Holder) -> Path:
+        """Where all is that a container writes."""
+        return self._directory / holder.runtime_id
+
     def write(self, holder: Holder) -> None:
         """Write down what a container has.
 
@@ -181,7 +185,7 @@ class HolderRecords:
 
     def discard(self, holder: Holder) -> None:
         """Remove all of a container, which is in commits."""
-        self._away(self._directory / holder.runtime_id)
+        self._away(self.directory_of(holder))
 
     def discard_upper(self, holder: Holder, one: WrittenRecord) -> None:
         """Remove one upper, which is in a commit."""

@@ -254,6 +254,11 @@ class NodeVolumes:
 
     # While they run
 
+    def written_dir(self, runtime_id: str) -> str:
+        """Where a container writes on volumes; empty when it does not."""
+        holder = self._holders.get(runtime_id)
+        return str(self._records.directory_of(holder)) if holder is not None and holder.written() else ""
+
     async def commit(self, runtime_id: str, volume_id: str) -> VolumeVersion | None:
         """Commit what a container has written to a volume, frozen while it is captured; None when nothing has changed.
 
