@@ -46,9 +46,9 @@ class Output:
                 assert await self._read(), f"ended without {wanted!r}: {self.text!r}"
         return self.text
 
-    async def read_all(self) -> str:
+    async def read_all(self, timeout_s: float = TIMEOUT_S) -> str:
         """Read to the end."""
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             while await self._read():
                 pass
         return self.text

@@ -10,6 +10,7 @@ import pytest
 from squall.runtime import codec
 from squall.runtime.spec import (
     Bind,
+    Bucket,
     ContainerSpec,
     ContainerStatus,
     ContainerUsage,
@@ -30,6 +31,7 @@ SPEC = ContainerSpec(
     env={"A": "ü"},
     user=(1, 2),
     binds=[Bind("/x", "/y", is_read_only=False, is_idmapped=True)],
+    buckets=[Bucket("0", "/bucket", "some-bucket", "http://store", "a/", env={"AWS_ACCESS_KEY_ID": "x"})],
     volumes=[Volume("0", "/data", "/t.erofs", "/contents", "/written", "models")],
     limits=Limits(memory_bytes=1, pids_max=None),
     network=NetworkSlot("n", "/n", "10.0.0.2", "10.0.0.1", "nameserver 1.1.1.1", {"P": "q"}),

@@ -13,6 +13,7 @@ from typing import Any
 from squall.runtime.contract import TemplateReport
 from squall.runtime.spec import (
     Bind,
+    Bucket,
     ContainerSpec,
     ContainerStatus,
     ContainerUsage,
@@ -45,6 +46,7 @@ def container_spec(values: Mapping[str, Any]) -> ContainerSpec:
     fields["id_range"] = id_range(values["id_range"])
     fields["binds"] = [Bind(**_fields(Bind, bind)) for bind in values.get("binds", ())]
     fields["volumes"] = [volume(one) for one in values.get("volumes", ())]
+    fields["buckets"] = [Bucket(**_fields(Bucket, one)) for one in values.get("buckets", ())]
     fields["limits"] = Limits(**_fields(Limits, values.get("limits", {})))
     fields["network"] = NetworkSlot(**_fields(NetworkSlot, network)) if network else None
     uid, gid = values.get("user", (0, 0))

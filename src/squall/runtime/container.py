@@ -118,7 +118,7 @@ class Entry:
     is_leaving: bool = False
     """It is being taken away."""
     write_ends: tuple[int, ...] = ()
-    """Of a template whose program is not executed yet."""
+    """Of a template whose program is not executed yet; of a container with buckets, that of its stderr."""
     program_pid: int = 0
     """Of a template."""
     program_status: ExitStatus | None = None

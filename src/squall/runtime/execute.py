@@ -23,6 +23,7 @@ from typing import Any
 from squall.runtime import operations as op
 from squall.runtime import syscalls as sc
 from squall.runtime import volumes
+from squall.runtime.bucket.execute import furnish_bucket_server, keep_made, make_bucket_mount
 from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure, TemplateUnfit, describe_errno
 from squall.runtime.gvisor.execute import check_program, execute_runsc, furnish_sandbox
 from squall.runtime.programs import SEARCH_PATH, find_program
@@ -344,6 +345,15 @@ def _attach_tree(operation: op.AttachTree, context: Context) -> None:
     os.close(tree)
 
 
+def _attach_bucket(operation: op.AttachBucket, context: Context) -> None:
+    if not os.path.isdir(operation.target):
+        with _as_range(context):
+            os.makedirs(operation.target)
+    tree = context.trees.pop(operation.name)
+    sc.move_mount(tree, operation.target)
+    os.close(tree)
+
+
 def _protect_path(operation: op.ProtectPath, _: Context) -> None:
     if os.path.isdir(operation.path):
         sc.mount(operation.path, operation.path, None, sc.MS_BIND | sc.MS_REC)
@@ -519,4 +529,8 @@ PERFORM: Mapping[type, Callable[[Any, Context], None]] = {
     op.FurnishSandbox: furnish_sandbox,
     op.CheckProgram: check_program,
     op.ExecuteRunsc: execute_runsc,
+    op.AttachBucket: _attach_bucket,
+    op.MakeBucketMount: make_bucket_mount,
+    op.FurnishBucketServer: furnish_bucket_server,
+    op.KeepMade: keep_made,
 }

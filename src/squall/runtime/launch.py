@@ -55,11 +55,12 @@ class Forked:
 
 def fork_first(
     kit: LaunchKit, id_range: IdRange, user_namespace_fd: int, phases: Sequence[Phase], outputs: tuple[int, int],
-    *, cgroup_fd: int, has_own_network: bool,
+    *, cgroup_fd: int, has_own_network: bool, trees: Mapping[str, int] | None = None,
 ) -> Forked:  # fmt: skip
     """Fork pid 1 of a container, into a v2 cgroup if `cgroup_fd` is one.
 
-    `outputs` become its descriptors 1 and 2; the caller closes its own copies.
+    `outputs` become its descriptors 1 and 2; the caller closes its own copies, as it does those of `trees`: mounts by
+    name that its plan is to find taken.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     flags = NAMESPACES | (sc.CLONE_NEWNET if has_own_network else 0)
@@ -73,6 +74,7 @@ def fork_first(
             os.dup2(outputs[0], 1)
             os.dup2(outputs[1], 2)
             context = context_of(kit, id_range, user_namespace_fd, theirs)
+            context.trees.update(trees or {})
             context.phase_ms["fork"] = fork_ms
             carry_out(phases, context, lambda phase_ms: tell(theirs, {"phase_ms": dict(phase_ms)}))
 

@@ -126,6 +126,14 @@ class AttachVolume:
 
 
 @dataclass(frozen=True, slots=True)
+class AttachBucket:
+    """Attach a bucket's file system, which its program serves already, at a path inside."""
+
+    name: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
 class FillUpper:
     """Put copies of files where the container's own writes go, as if it had written them."""
 
@@ -340,16 +348,54 @@ class ExecuteRunsc:
     """Text it is to read, in memory: its path takes the place of `{document}` in `argv`."""
 
 
+# ---- programs that serve buckets only (see `bucket.plan`)
+
+
+@dataclass(frozen=True, slots=True)
+class MakeBucketMount:
+    """Make the file system that the program is to serve, in the container's user namespace and attached nowhere: the
+    spawner is sent it."""
+
+    subject: str
+    is_read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FurnishBucketServer:
+    """Make of the scratch file system, which is to be the root directory, all that the program sees of the machine."""
+
+    scratch: str
+    trees: Sequence[str]
+    """Directories of the machine, read-only."""
+    links: Mapping[str, str]
+    files: Mapping[str, str]
+    covers: Sequence[str]
+    """Files of those directories in whose place `helper` is."""
+    helper: str
+    """Text of the program that hands over what was made by `MakeBucketMount`."""
+    writable: str
+    """A directory that it may write to."""
+    owner: int
+    """Of that, on the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeepMade:
+    """Hand the program what it is to serve, under this number."""
+
+    number: int
+
+
 RootOperation = (
     DetachMounts | SetFileLimit | JoinNetwork | OpenNetwork | RaiseLoopback | WriteNetworkSetting | MountScratch
     | WriteScratchFile | TakeTree | TakeLayer | TakeImages | TakePlace | TakeVolume | AttachVolume | FillUpper
     | MountRoot | PivotRoot | MakeDirectory | MountKind | MakeDevice | MakeLink | AttachTree | ProtectPath | MaskPath
     | SetHostname | OpenCgroup | EnterCgroup | OwnMounts | EnterUserNamespace | FurnishSandbox | CheckProgram
-    | ExecuteRunsc
+    | ExecuteRunsc | AttachBucket | MakeBucketMount | FurnishBucketServer
 )  # fmt: skip
 ConfinedOperation = (
     BecomeUser | OpenStandardInput | OpenTerminal | DropCapabilities | ForbidPrivileges | FilterCalls | KeepControl
-    | Execute | Wait
+    | KeepMade | Execute | Wait
 )  # fmt: skip
 Operation = RootOperation | ConfinedOperation
 

@@ -292,6 +292,7 @@ def _placed(spec: ContainerSpec) -> Iterator[op.RootOperation]:
         (bind.target, op.AttachTree(f"bind-{index}", bind.target)) for index, bind in enumerate(spec.binds)
     ]
     placed += [(one.volume.target, one) for one in plan_volumes(spec)]
+    placed += [(one.target, op.AttachBucket(one.name, one.target)) for one in spec.buckets]
     # Shorter targets first: what is at /data must not cover what came to /data/cache before it.
     for _, operation in sorted(placed, key=lambda pair: pair[0].count("/")):
         yield operation

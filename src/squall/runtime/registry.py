@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from squall.runtime.aside import run_aside
+from squall.runtime.bucket.servers import BucketServers
 from squall.runtime.cgroup import Cgroup, CgroupTree, without_unified
 from squall.runtime.clones import kill_process, send_signal
 from squall.runtime.container import (
@@ -91,6 +92,7 @@ class Registry:
         self._ground = Ground(instance, records, layer_mounts, VolumeUsers(kit.images_fd, set()))
         self._entries: dict[str, Entry] = {}
         self._clone_tree = without_unified(tree)
+        self._buckets = BucketServers(instance, tree, kit, poller, self._ground.user_namespaces, self._tell_user)
         gvisor = GvisorExecutor(kit, poller)
         self._executors: Mapping[str, Executor] = {NAMESPACES: NamespaceExecutor(poller), GVISOR: gvisor}
         hands = Hands(self._launch, self._kill_all, self._end_saved, self.remove)
@@ -117,7 +119,7 @@ class Registry:
 
     def container_ids(self) -> list[str]:
         """Ids of every container, ended ones and those that are about to begin included."""
-        return [*self._entries, *self._snapshots.pending_ids()]
+        return [*self._entries, *self._snapshots.pending_ids(), *self._buckets.starting_ids()]
 
     def usage(self, container_id: str) -> ContainerUsage:
         """Counters of a container that runs or is prepared."""
@@ -170,14 +172,27 @@ class Registry:
             RuntimeFailure: what can be known at once; nothing was made then.
         """
         self._executor(spec)
-        if spec.container_id in self._entries or self._snapshots.is_pending(spec.container_id):
+        is_pending = self._snapshots.is_pending(spec.container_id) or self._buckets.is_known(spec.container_id)
+        if spec.container_id in self._entries or is_pending:
             raise ContainerExists(f"cannot start container {spec.container_id}: it exists; remove it first")
         if spec.template_id and spec.isolation == GVISOR:
             self._snapshots.restore(spec, answer)
         elif spec.template_id:
             self.forking.start(spec, answer)
+        elif spec.buckets:
+            self._buckets.start(spec, lambda outcome: self._launch_with_buckets(spec, outcome, answer))
         else:
             self._launch(spec, answer)
+
+    def _launch_with_buckets(self, spec: ContainerSpec, outcome: Reply | RuntimeFailure, answer: Outcome) -> None:
+        if isinstance(outcome, RuntimeFailure):
+            answer(outcome)
+            return
+        try:
+            self._launch(spec, answer)
+        except (RuntimeFailure, OSError) as error:
+            failure = as_failure(error)
+            self._buckets.end(spec.container_id, lambda _: answer(failure))
 
     def _launch(self, spec: ContainerSpec, answer: Outcome) -> None:
         executor = self._executor(spec)
@@ -195,17 +210,24 @@ class Registry:
             reads, writes = output_pipes(spec)
             undo.callback(close_descriptors, *reads, *writes)
             undo.callback(executor.forget, spec.container_id)
+            trees = self._buckets.take(spec.container_id)
+            undo.callback(close_descriptors, *trees.values())
             with contextlib.closing(CgroupEntry.of(cgroup)) as cgroup_entry:
                 forked = fork_first(
                     self._kit, spec.id_range, user_namespace_fd,
                     executor.plan_start(spec, cgroup_entry.tasks_paths, image_points),
-                    writes, cgroup_fd=cgroup_entry.unified_fd, has_own_network=spec.network is None,
+                    writes, cgroup_fd=cgroup_entry.unified_fd, has_own_network=spec.network is None, trees=trees,
                 )  # fmt: skip
             undo.pop_all()
+        close_descriptors(*trees.values())
         entry = Entry(spec, cgroup, reads, forked, answer, phase_ms)
         if _is_forked(spec):
             # Its program comes later than its first process.
             entry.write_ends = writes
+        elif spec.buckets:
+            # Whoever reads it may be told of them when all of its own processes have closed it.
+            entry.write_ends = writes[1:]
+            os.close(writes[0])
         else:
             close_descriptors(*writes)
         self._entries[spec.container_id] = entry
@@ -308,6 +330,9 @@ class Registry:
         if entry.program_status is not None:
             # The first process only waits, and is killed when its program has ended.
             entry.exit_status = replace(entry.program_status, is_oom=entry.exit_status.is_oom)
+        if entry.spec.buckets:
+            close_descriptors(*entry.write_ends)
+            entry.write_ends = ()
         while entry.forked.channel.fileno() >= 0:
             # It has ended, so what it said is all there and the end follows; the start is answered before the exit is
             # told.
@@ -328,6 +353,19 @@ class Registry:
             self._tell_exit(entry)
         if entry.removals and entry.spec.container_id in self._entries:
             self._finish_removal(entry)
+
+    def _tell_user(self, container_id: str, text: str) -> None:
+        """Say something among what a container prints; nobody waits for room there."""
+        entry = self._entries.get(container_id)
+        if entry is not None and len(entry.outputs) > 1:
+            with contextlib.suppress(OSError):
+                # The other end of the pipe: its own belongs to the container.
+                flags = os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC
+                descriptor = os.open(f"/proc/self/fd/{entry.outputs[1]}", flags)
+                try:
+                    os.write(descriptor, f"squall: {text}\n".encode())
+                finally:
+                    os.close(descriptor)
 
     def _tell_exit(self, entry: Entry) -> None:
         assert entry.exit_status is not None, "it has ended"
@@ -380,6 +418,7 @@ class Registry:
                     entry.cgroup.thaw()  # v1's freezer holds even who was killed
             else:
                 entry.cgroup.kill()
+                self._buckets.hurry(entry.spec.container_id)
 
     def _end_saved(self, entry: Entry) -> None:
         """What is there of it is a snapshot: it ends when it is told to."""
@@ -464,6 +503,9 @@ class Registry:
         if self._snapshots.is_pending(container_id):
             self._snapshots.give_up(container_id, answer)
             return
+        if self._buckets.is_starting(container_id):
+            self._buckets.end(container_id, lambda failure: answer(failure or Reply()))
+            return
         entry = self._entries.get(container_id)
         if entry is None:
             answer(Reply())
@@ -481,7 +523,14 @@ class Registry:
             self._answer_removals(entry, Reply())
         elif not (entry.is_leaving or entry.is_mounting):
             entry.is_leaving = True
+            # Before all else: none of its processes is left that might wait for them.
+            self._buckets.end(entry.spec.container_id, lambda failure: self._without_buckets(entry, failure))
+
+    def _without_buckets(self, entry: Entry, failure: RuntimeFailure | None) -> None:
+        if failure is None:
             self._remove_cgroup(entry, 0)
+        else:
+            self._leave(entry, failure)
 
     def _remove_cgroup(self, entry: Entry, tries: int) -> None:
         try:

@@ -65,6 +65,27 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
+class Bucket:
+    """Objects of a store that speaks S3, made visible inside as files. A program beside the container serves them, in
+    its network: it reaches what the container reaches."""
+
+    name: str
+    """Of all buckets of the container, this one."""
+    target: str
+    bucket: str
+    endpoint_url: str = ""
+    """Empty: Amazon's."""
+    key_prefix: str = ""
+    """Only keys that begin with this are there, without it; empty, or it ends with a slash."""
+    is_read_only: bool = False
+    is_requester_paying: bool = False
+    has_path_style: bool = False
+    """The bucket's name is part of the path of requests, and not of the host's name."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What the store is asked with: `AWS_ACCESS_KEY_ID` and so on. Without keys it is asked as by anybody."""
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """Hard limits. None means no limit of that kind."""
 
@@ -110,6 +131,7 @@ class ContainerSpec:
     """uid and gid inside."""
     binds: Sequence[Bind] = ()
     volumes: Sequence[Volume] = ()
+    buckets: Sequence[Bucket] = ()
     limits: Limits = Limits()
     network: NetworkSlot | None = None
     """None: a namespace with nothing but its own loopback."""

@@ -120,8 +120,9 @@ def mount(source: str, target: str, kind: str | None, flags: int = 0, options: s
 
 
 def make_mount(
-    source: str, kind: str, attributes: int, options: Mapping[str, str] | None = None, *, is_read_only: bool = True
-) -> int:
+    source: str, kind: str, attributes: int, options: Mapping[str, str] | None = None, flags: Sequence[str] = (),
+    *, is_read_only: bool = True,
+) -> int:  # fmt: skip
     """A mount of a file system that is attached nowhere; returns its descriptor."""
     subject = f"{kind} {source}"
     context = _check(_libc.syscall(_FSOPEN, kind.encode(), _FSOPEN_CLOEXEC), "mount", subject)
@@ -129,6 +130,7 @@ def make_mount(
         for command, key, value in (
             (_FSCONFIG_SET_STRING, b"source", source.encode()),
             *((_FSCONFIG_SET_STRING, name.encode(), value.encode()) for name, value in (options or {}).items()),
+            *((_FSCONFIG_SET_FLAG, name.encode(), None) for name in flags),
             *(((_FSCONFIG_SET_FLAG, b"ro", None),) if is_read_only else ()),
             (_FSCONFIG_CMD_CREATE, None, None),
         ):

@@ -24,7 +24,8 @@ PROGRAMS = (
     ("catatonit", "catatonit", False, "containers that are forks of templates; without it all start plainly"),
     ("mmdebstrap", "mmdebstrap", True, "Debian images"),
     ("skopeo", "skopeo", False, "images from a registry"),
-    ("fusermount3", "fuse3", False, "containers that start before their image is here"),
+    ("fusermount3", "fuse3", False, "containers that start before their image is here, and buckets"),
+    ("s3fs", "s3fs", False, "buckets that are mounted in containers"),
 )
 
 
