@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from squall.agent.bucket import buckets_of
 from squall.agent.config import RESTORE, AgentConfig
 from squall.agent.labels import FUNCTION_KIND, KIND_LABEL, TEMPLATE_KIND
 from squall.agent.record import ContainerRecord
@@ -106,6 +107,7 @@ def _spec(config: AgentConfig, request: ContainerStart, image: ImageConfig, prov
         user=(image.uid, image.gid),
         binds=(Bind(provision.socket_dir, SOCKET_DIR), Bind(provision.library_dir, LIBRARY_DIR)),
         volumes=provision.volumes,
+        buckets=buckets_of(request.buckets),
         limits=limits(config, request.resources),
         network=provision.network,
         isolation=request.isolation,

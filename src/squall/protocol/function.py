@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from squall.protocol.bucket import BucketMount
 from squall.protocol.mount import MountRef
 from squall.protocol.records import field, record, replace
 from squall.protocol.volume import VolumeMount
@@ -201,6 +202,12 @@ class FunctionSpec:
     secrets: tuple[str, ...] = ()
     """By id, those of its app first: of what several have, the last one counts, and `env` before all."""
     volumes: tuple[VolumeMount, ...] = ()
+    buckets: tuple[BucketMount, ...] = ()
+
+
+def secrets_named(spec: FunctionSpec) -> tuple[str, ...]:
+    """The ids of all secrets that a function cannot do without, its buckets' too."""
+    return (*spec.secrets, *(mount.secret_id for mount in spec.buckets if mount.secret_id))
 
 
 @record

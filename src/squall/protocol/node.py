@@ -11,6 +11,7 @@ them the agent puts `PrintedBefore`, where the container had printed something.
 
 from __future__ import annotations
 
+from squall.protocol.bucket import BucketStart
 from squall.protocol.function import NAMESPACES, Resources
 from squall.protocol.mount import MountRef
 from squall.protocol.records import field, record
@@ -101,6 +102,7 @@ class ContainerStart:
     secrets_mark: str = ""
     """Another one whenever one of the values is; it tells nothing of them."""
     volumes: tuple[VolumeStart, ...] = ()
+    buckets: tuple[BucketStart, ...] = ()
     is_plain: bool = False
     """Its program is executed, whatever there is that it might be a fork of: one that was has ended under its first
     input, and it is to be seen whether this one does."""

@@ -398,17 +398,23 @@ _TAKEN = ("/", "/dev", "/etc", "/proc", "/root", "/run/squall", "/sys", "/tmp")
 _BELOW_TAKEN = ("/dev/", "/proc/", "/run/squall/", "/sys/")
 
 
+def target_problem(target: str, what: str) -> str:
+    """Why something cannot be mounted at a path; empty when it can."""
+    if not target.startswith("/") or len(target) > 1_000 or "\0" in target or ".." in target.split("/"):
+        return f"{what} is mounted at an absolute path without '..', and {target[:200]!r} is none"
+    if target in _TAKEN or target.startswith(_BELOW_TAKEN):
+        return f"{what} cannot be mounted at {target}, which containers need; choose a directory of its own"
+    return ""
+
+
 def mount_problem(mounts: Sequence[VolumeMount]) -> str:
     """What is wrong with where volumes of one function are to be; empty when nothing is."""
     targets: set[str] = set()
     volume_ids: set[str] = set()
     for mount in mounts:
         target = mount.target
-        parts = target.split("/")
-        if not target.startswith("/") or len(target) > 1_000 or "\0" in target or ".." in parts:
-            return f"a volume is mounted at an absolute path without '..', and {target[:200]!r} is none"
-        if target in _TAKEN or target.startswith(_BELOW_TAKEN):
-            return f"a volume cannot be mounted at {target}, which containers need; choose a directory of its own"
+        if problem := target_problem(target, "a volume"):
+            return problem
         if target in targets:
             return f"two volumes are to be mounted at {target}"
         if mount.volume_id in volume_ids:

@@ -70,6 +70,8 @@ def obstacle(request: ContainerStart, image: BuiltImage, *, is_restored: bool) -
         return "it has secrets, which would be in what is saved of its memory, and these are written nowhere"
     if request.volumes and request.isolation == GVISOR:
         return "it has volumes, and what is saved of a container under gVisor is restored without them"
+    if request.buckets:
+        return "it has buckets, which forks are not given yet"
     if cause := _covered(request):
         return cause
     if image.config.entrypoint:

@@ -141,6 +141,7 @@ class ControlPlane:
             tasks=self.tasks,
         )  # fmt: skip
         self.fleet.starts.given = self.secrets.given
+        self.fleet.starts.buckets = self.secrets.for_buckets
         self.dicts = Dicts(assets=self.assets, store=store, blobs=blobs, clock=self.clock, tasks=self.tasks)
         self.queues = Queues(assets=self.assets, store=store, clock=self.clock, tasks=self.tasks)
         self.clients = Clients(

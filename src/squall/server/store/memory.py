@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from squall.protocol.app import DEPLOYED, STOPPED, STOPPING
 from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
-from squall.protocol.function import FunctionSpec, Scaling
+from squall.protocol.function import FunctionSpec, Scaling, secrets_named
 from squall.protocol.image_catalog import ImageRef
 from squall.protocol.mount import MountManifest
 from squall.server.model.asset import AssetStore
@@ -306,9 +306,9 @@ class MemoryStore:
         variants = (one for one in self._variants.values() if one.app_id == app.app_id and one.options is not None)
         versions = (specs for (app_id, _), (_, specs) in self._versions.items() if app_id == app.app_id and specs)
         return (
-            any(secret.secret_id in one.secrets for one in self._functions.values() if one.app_id == app.app_id)
+            any(secret.secret_id in secrets_named(one) for one in self._functions.values() if one.app_id == app.app_id)
             or any(secret.secret_id in (one.options.secrets or ()) for one in variants if one.options is not None)
-            or any(secret.secret_id in one.secrets for specs in versions for one in specs)
+            or any(secret.secret_id in secrets_named(one) for specs in versions for one in specs)
         )
 
     async def get_mount(self, mount_id: str) -> MountManifest:

@@ -152,7 +152,9 @@ def _named(connection: Connection, app_id: str) -> set[str]:
         return set()
     named: set[str] = set()
     for spec in connection.execute(sa.select(FUNCTIONS.c.spec).where(FUNCTIONS.c.app_id == app_id)).scalars():
-        named.update(json.loads(spec).get("secrets", ()))
+        values = json.loads(spec)
+        named.update(values.get("secrets", ()))
+        named.update(bucket["secret_id"] for bucket in values.get("buckets", ()) if "secret_id" in bucket)
     for options in connection.execute(sa.select(VARIANTS.c.options).where(VARIANTS.c.app_id == app_id)).scalars():
         named.update((json.loads(options).get("secrets") or ()) if options else ())
     return named | sql_versions.named_secrets(connection, app_id)

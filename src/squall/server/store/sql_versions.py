@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from squall.protocol.app import STOPPED
 from squall.protocol.deployment import Commit
 from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
-from squall.protocol.function import FunctionSpec
+from squall.protocol.function import FunctionSpec, secrets_named
 from squall.protocol.records import from_wire, to_wire
 from squall.server.model.store import StoredApp
 from squall.server.model.version import StoredVersion, superseded
@@ -147,7 +147,7 @@ def named_blobs(connection: Connection) -> Iterator[str]:
 def named_secrets(connection: Connection, app_id: str) -> set[str]:
     """Secrets that the versions of an app name."""
     packed = connection.execute(sa.select(VERSIONS.c.functions).where(VERSIONS.c.app_id == app_id)).scalars()
-    return {secret_id for one in packed if one for spec in unpack(one) for secret_id in spec.secrets}
+    return {secret_id for one in packed if one for spec in unpack(one) for secret_id in secrets_named(spec)}
 
 
 def _named(connection: Connection, column: sa.ColumnElement[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from squall.protocol import app as wire
 from squall.protocol import ids
 from squall.protocol.app import AppCreate
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, PlatformError
-from squall.protocol.function import INPUTS_AT_ONCE_MAX, NAMESPACES, FunctionSpec
+from squall.protocol.function import INPUTS_AT_ONCE_MAX, NAMESPACES, FunctionSpec, secrets_named
 from squall.protocol.limits import CONTAINERS_MAX, TAGS_MAX
 from squall.protocol.names import NAME, NAME_RULE
 from squall.server.model.store import StoredApp
@@ -124,7 +124,9 @@ def _texts(spec: FunctionSpec) -> Iterator[str]:
         yield from (mount.mount_id, mount.target)
     for name, value in spec.env.items():
         yield from (name, value)
-    yield from spec.secrets
+    yield from secrets_named(spec)
+    for bucket in spec.buckets:
+        yield from (bucket.bucket, bucket.target, bucket.endpoint_url, bucket.key_prefix)
     hosting = spec.hosting
     yield from (hosting.cloud or "", hosting.routing_region or "", *(hosting.regions or ()))
 

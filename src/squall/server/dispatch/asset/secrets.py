@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from squall.protocol import secret as wire
 from squall.protocol.asset import SECRET, AssetCreate
+from squall.protocol.bucket import BucketStart, keys_in, keys_problem
 from squall.protocol.errors import CONFLICT, EXHAUSTED, EXISTS, FORBIDDEN, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.function import secrets_named
 from squall.protocol.ids import is_id
 from squall.protocol.pages import PAGE_RECORDS_MAX, first_page
 from squall.protocol.records import replace as replaced
@@ -159,6 +161,30 @@ class Secrets:
         self._use(spec.secrets)
         return Given(values, ",".join(f"{one.secret_id}:{one.revision}" for one in found))
 
+    async def for_buckets(self, spec: FunctionSpec) -> tuple[BucketStart, ...]:
+        """The buckets of a function, each with what is in its secret now.
+
+        Raises:
+            PlatformError: `invalid`, in words for who waits: one was deleted, cannot be read, or has no keys.
+        """
+        starts = []
+        for mount in spec.buckets:
+            keys: dict[str, str] = {}
+            if mount.secret_id:
+                what = f"function {spec.name} cannot be started: bucket {mount.bucket}"
+                try:
+                    (found,) = await self._sealed((mount.secret_id,))
+                    keys = keys_in(await self._opened(found))
+                except PlatformError as error:
+                    if error.code not in (NOT_FOUND, CONFLICT):
+                        raise
+                    raise PlatformError(INVALID, f"{what}: {error.message}") from None
+                if problem := keys_problem(keys):
+                    raise PlatformError(INVALID, f"{what}: {problem}")
+                self._use((mount.secret_id,))
+            starts.append(BucketStart(mount, keys))
+        return tuple(starts)
+
     async def for_build(self, caller: Caller, record: ImageBuild) -> ImageBuild:
         """A build with what is in the secrets that it names.
 
@@ -200,12 +226,13 @@ class Secrets:
         checked: set[tuple[str, str]] = set()
         for spec in specs:
             known = self._apps.dispatchers.get(spec.function_id)
-            if known is not None and known.spec.secrets == spec.secrets:
+            named = secrets_named(spec)
+            if known is not None and secrets_named(known.spec) == named:
                 continue  # asked again, or deployed again: what has become of its secrets, its starts will say
-            if len(spec.secrets) > OF_FUNCTION_MAX:
-                message = f"function {spec.name!r} names {len(spec.secrets)} secrets, at most {OF_FUNCTION_MAX}"
+            if len(named) > OF_FUNCTION_MAX:
+                message = f"function {spec.name!r} names {len(named)} secrets, at most {OF_FUNCTION_MAX}"
                 raise PlatformError(INVALID, f"{method}: {message}")
-            for secret_id in spec.secrets:
+            for secret_id in named:
                 if (spec.app_id, secret_id) not in checked:
                     checked.add((spec.app_id, secret_id))
                     await self._check_one(caller, method, spec, secret_id)

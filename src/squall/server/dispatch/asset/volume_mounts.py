@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from squall.protocol import volume as wire
 from squall.protocol.asset import VOLUME
+from squall.protocol.bucket import buckets_problem
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.volume import mount_problem
 from squall.server.dispatch.client.callers import Caller
@@ -54,6 +55,8 @@ class VolumeMounts:
                 raise PlatformError(INVALID, f"{what} has {len(spec.volumes)} volumes, at most {OF_FUNCTION_MAX}")
             problem = mount_problem(spec.volumes)
             if problem:
+                raise PlatformError(INVALID, f"{what}: {problem}")
+            if problem := buckets_problem(spec.buckets, spec.volumes):
                 raise PlatformError(INVALID, f"{what}: {problem}")
             for mount in spec.volumes:
                 try:

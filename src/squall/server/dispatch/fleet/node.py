@@ -14,6 +14,7 @@ from squall.protocol.template import NodeTemplatesUnneeded
 from squall.server.scheduler import MEMORY_FLOOR_MIB, Claim, NodeView
 
 if TYPE_CHECKING:
+    from squall.protocol.bucket import BucketStart
     from squall.protocol.peer import Peer
     from squall.protocol.stream import Stream
     from squall.protocol.volume import VolumeStart
@@ -99,7 +100,9 @@ class Node:
             missing_image_ids=self.missing_image_ids,
         )
 
-    async def start(self, container: Container, given: Given, volumes: tuple[VolumeStart, ...]) -> ContainerStarted:
+    async def start(
+        self, container: Container, given: Given, volumes: tuple[VolumeStart, ...], buckets: tuple[BucketStart, ...]
+    ) -> ContainerStarted:
         """Ask for a container; `given` is what is in the secrets of its function.
 
         Raises:
@@ -123,6 +126,7 @@ class Node:
             given.values,
             given.mark,
             volumes,
+            buckets,
             container.is_plain,
         )
         if self.peer is None:

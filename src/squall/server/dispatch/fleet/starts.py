@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from squall.protocol import errors
+from squall.protocol.bucket import BucketStart
 from squall.protocol.call import Failure
 from squall.protocol.errors import ChannelClosed, PlatformError
 from squall.protocol.function import FunctionSpec
@@ -66,6 +67,10 @@ async def _no_volumes(container: Container) -> tuple[VolumeStart, ...]:
     return ()
 
 
+async def _no_buckets(spec: FunctionSpec) -> tuple[BucketStart, ...]:
+    return ()
+
+
 class Starts:
     """The fleet's containers that do not serve yet."""
 
@@ -86,6 +91,8 @@ class Starts:
         """What is in the secrets of a function."""
         self.volumes: Callable[[Container], Awaitable[tuple[VolumeStart, ...]]] = _no_volumes
         """The volumes of a container's function, each with the version that it begins with."""
+        self.buckets: Callable[[FunctionSpec], Awaitable[tuple[BucketStart, ...]]] = _no_buckets
+        """The buckets of a function, each with its keys."""
         self._making_room: set[Container] = set()
         """Idle ones that are on their way out for those who wait."""
 
@@ -218,9 +225,10 @@ class Starts:
         try:
             given = await self.given(container.spec)
             volumes = await self.volumes(container)
+            buckets = await self.buckets(container.spec)
             if container.is_stopped:
                 return  # meanwhile
-            started = await node.start(container, given, volumes)
+            started = await node.start(container, given, volumes, buckets)
         except ChannelClosed:
             # Whether it was started is unknown: its agent says so when it is back (`nodes.py`), or the node is lost.
             self.watch(container, container.spec.startup_timeout_s)
