@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from squall.sdk._output import enable_output as enable_output
     from squall.sdk._parameter import parameter as parameter
     from squall.sdk.app import App as App
+    from squall.sdk.cloud_bucket_mount import CloudBucketMount as CloudBucketMount
     from squall.sdk.cls import Cls as Cls
     from squall.sdk.dict import Dict as Dict
     from squall.sdk.environment import Environment as Environment
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "App": "squall.sdk.app",
     "Cls": "squall.sdk.cls",
+    "CloudBucketMount": "squall.sdk.cloud_bucket_mount",
     "Dict": "squall.sdk.dict",
     "Environment": "squall.sdk.environment",
     "enter": "squall.sdk._method",
@@ -76,6 +78,7 @@ _PLACES = {
 __all__ = [
     "App",
     "Cls",
+    "CloudBucketMount",
     "Dict",
     "Environment",
     "enter",

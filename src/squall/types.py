@@ -6,6 +6,7 @@ from squall.sdk.types import AppInfo as AppInfo
 from squall.sdk.types import AppLifecycle as AppLifecycle
 from squall.sdk.types import AppState as AppState
 from squall.sdk.types import AppStats as AppStats
+from squall.sdk.types import CloudBucketMountInfo as CloudBucketMountInfo
 from squall.sdk.types import DictInfo as DictInfo
 from squall.sdk.types import FileEntry as FileEntry
 from squall.sdk.types import FileEntryType as FileEntryType
@@ -29,6 +30,7 @@ __all__ = [
     "AppLifecycle",
     "AppState",
     "AppStats",
+    "CloudBucketMountInfo",
     "FileEntry",
     "FileEntryType",
     "DictInfo",

@@ -5,7 +5,6 @@ from __future__ import annotations
 OF_PACKAGE = frozenset(
     [
         "Client",
-        "CloudBucketMount",
         "Cluster",
         "Probe",
         "Proxy",

@@ -16,9 +16,9 @@ from squall.sdk.retries import Retries
 if TYPE_CHECKING:
     from squall.protocol.function import Batching, FunctionOptions, RetryPolicy
     from squall.sdk._concurrent import Concurrency
+    from squall.sdk._volume_mounts import Mounted
     from squall.sdk.schedule import Cron, Period
     from squall.sdk.secret import Secret
-    from squall.sdk.volume import Volume
 
 TIMEOUT_S_MAX = 24 * 3600
 SCALEDOWN_S = (2, 3600)
@@ -240,8 +240,8 @@ def _whole(value: float | None) -> int | None:
     return None if value is None else round(value)
 
 
-def volumes_in(given: Mapping[str, Any], what: str) -> dict[str, Volume]:
-    """The volumes that are given, by the path each is mounted at.
+def volumes_in(given: Mapping[str, Any], what: str) -> dict[str, Mounted]:
+    """The volumes and buckets that are given, by the path each is mounted at.
 
     Raises:
         InvalidError: `volumes=` is wrong.

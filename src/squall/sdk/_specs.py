@@ -16,12 +16,13 @@ from squall.sdk._pickled import pickle_function
 from squall.sdk.image import CODE_DIR, Image
 
 if TYPE_CHECKING:
+    from squall.protocol.bucket import BucketMount
     from squall.protocol.volume import VolumeMount
     from squall.sdk._user_class import UserClass
+    from squall.sdk._volume_mounts import Mounted
     from squall.sdk.app import App
     from squall.sdk.function import Function
     from squall.sdk.secret import Secret
-    from squall.sdk.volume import Volume
 
 
 def check_spec_size(size_bytes: int, name: str) -> None:
@@ -92,6 +93,7 @@ class Specs:
             includes = function.app.include_source
         if includes and definition.source.kind != _source.SERIALIZED:
             mounts.append(await self._source_mount(definition.source))
+        volumes, buckets = await self._mounted({**function.app.given_volumes, **definition.options.volumes})
         return FunctionSpec(
             function_id=function_id,
             app_id=self._app_id,
@@ -101,7 +103,8 @@ class Specs:
             mounts=tuple(dict.fromkeys(mounts)),
             is_interactive=is_interactive,
             secrets=await self._secret_ids((*function.app.given_secrets, *definition.options.secrets)),
-            volumes=await self._volume_mounts({**function.app.given_volumes, **definition.options.volumes}),
+            volumes=volumes,
+            buckets=buckets,
             **definition.options.records(),
         )
 
@@ -141,12 +144,15 @@ class Specs:
             has_exit_hooks=bool(user_class.exit_hooks),
         )
 
-    async def _volume_mounts(self, volumes: dict[str, Volume]) -> tuple[VolumeMount, ...]:
-        if not volumes:
-            return ()
+    async def _mounted(self, given: dict[str, Mounted]) -> tuple[tuple[VolumeMount, ...], tuple[BucketMount, ...]]:
+        if not given:
+            return (), ()
         from squall.sdk._volume_mounts import mounts_of  # cold start: functions with volumes only
 
-        return await mounts_of(volumes, self._client)
+        return await mounts_of(given, self._client, self._secret_id)
+
+    async def _secret_id(self, secret: Secret) -> str:
+        return "".join(await self._secret_ids((secret,)))
 
     async def _secret_ids(self, secrets: tuple[Secret, ...]) -> tuple[str, ...]:
         """Each is looked up, or sent, once."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from datetime import datetime, timezone
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from squall.exception import InvalidError, NotFoundError, PermissionDeniedError
 from squall.protocol.app import AppGet
 from squall.protocol.app import AppInfo as AppAnswer
+from squall.protocol.bucket import BucketMount
 from squall.protocol.deployment import AppHistory, AppHistoryGet
 from squall.protocol.flight import CallGraph, CallGraphed
 from squall.protocol.function import CRON, FunctionGet, FunctionSpec
@@ -32,6 +34,7 @@ from squall.sdk.types import (
     AppLifecycle,
     AppState,
     AppStats,
+    CloudBucketMountInfo,
     FunctionInfo,
     FunctionStats,
     InputInfo,
@@ -44,6 +47,10 @@ from squall.sdk.types import (
 if TYPE_CHECKING:
     from squall.sdk._client import Client
 
+_BUCKET_TYPES: dict[str, Literal["r2", "gcp"]] = {
+    ".r2.cloudflarestorage.com": "r2",
+    "storage.googleapis.com": "gcp",
+}
 _STATUSES = {
     "queued": InputStatus.PENDING,
     "running": InputStatus.PENDING,
@@ -169,7 +176,7 @@ def info_of(spec: FunctionSpec, image_name: str | None) -> FunctionInfo:
         block_network=spec.is_network_blocked,
         single_use_containers=scaling.is_single_use,
         volumes={one.target: _mounted(one) for one in spec.volumes},
-        cloud_bucket_mounts={},
+        cloud_bucket_mounts={one.target: _bucket(one) for one in spec.buckets},
         secrets=list(spec.secrets),
         web_info=None,
         method_names=[one.name for one in spec.definition.methods] if spec.definition.is_class else None,
@@ -180,6 +187,14 @@ def info_of(spec: FunctionSpec, image_name: str | None) -> FunctionInfo:
 def _mounted(mount: VolumeMount) -> VolumeMountInfo:
     is_read_only = mount.is_read_only or mount.version is not None
     return VolumeMountInfo(mount.name or None, mount.volume_id, is_read_only, mount.sub_path or None)
+
+
+def _bucket(mount: BucketMount) -> CloudBucketMountInfo:
+    host = urlsplit(mount.endpoint_url).hostname or ""
+    kind: Literal["s3", "r2", "gcp"] = "s3"
+    for end, other in _BUCKET_TYPES.items():
+        kind = other if host.endswith(end) else kind
+    return CloudBucketMountInfo(mount.bucket, kind, mount.is_read_only, mount.key_prefix or None)
 
 
 def _amount(request: int | None, limit: int | None, scale: int) -> Any:

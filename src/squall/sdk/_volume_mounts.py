@@ -8,28 +8,36 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from squall.exception import InvalidError
+from squall.protocol.bucket import BucketMount, buckets_problem
 from squall.protocol.volume import VolumeMount, mount_problem
 from squall.sdk._value_text import value_text
+from squall.sdk.cloud_bucket_mount import CloudBucketMount
 from squall.sdk.volume import Volume
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from squall.sdk._client import Client
+    from squall.sdk.secret import Secret
+
+Mounted = Volume | CloudBucketMount
 
 
-def check_volumes(given: object, what: str) -> dict[str, Volume]:
-    """Volumes by the path they are mounted at.
+def check_volumes(given: object, what: str) -> dict[str, Mounted]:
+    """Volumes and buckets by the path they are mounted at.
 
     Raises:
-        InvalidError: something is no path where one can be mounted, or no volume.
+        InvalidError: something is no path where one can be mounted, or neither a volume nor a bucket.
     """
     if not isinstance(given, Mapping):
         raise InvalidError(f'{what}: volumes={value_text(given)} must be a dictionary, such as {{"/data": volume}}')
-    volumes: dict[str, Volume] = {}
+    volumes: dict[str, Mounted] = {}
     for path, volume in given.items():
         if not isinstance(path, (str, PurePosixPath)):
             raise InvalidError(f"{what}: volumes={{{value_text(path)}: …}} must name absolute paths")
-        if not isinstance(volume, Volume):
-            raise InvalidError(f"{what}: volumes={{{str(path)!r}: {value_text(volume)}}} must be a squall.Volume")
+        if not isinstance(volume, (Volume, CloudBucketMount)):
+            kinds = "a squall.Volume or a squall.CloudBucketMount"
+            raise InvalidError(f"{what}: volumes={{{str(path)!r}: {value_text(volume)}}} must be {kinds}")
         target = posixpath.normpath(str(path))
         problem = mount_problem([VolumeMount("", target)])
         if problem:
@@ -38,22 +46,28 @@ def check_volumes(given: object, what: str) -> dict[str, Volume]:
     return volumes
 
 
-async def mounts_of(volumes: Mapping[str, Volume], client: Client) -> tuple[VolumeMount, ...]:
-    """The records of volumes, each of which is looked up, or made, by then.
+async def mounts_of(
+    given: Mapping[str, Mounted], client: Client, name_secret: Callable[[Secret], Awaitable[str]]
+) -> tuple[tuple[VolumeMount, ...], tuple[BucketMount, ...]]:
+    """The records of volumes, each of which is looked up, or made, by then, and of buckets.
 
     Raises:
         NotFoundError: there is none of that name.
         InvalidError: one volume is mounted twice.
     """
     mounts = []
-    for target, volume in sorted(volumes.items()):
+    buckets = []
+    for target, volume in sorted(given.items()):
+        if isinstance(volume, CloudBucketMount):
+            buckets.append(await volume.mount_at(target, name_secret))
+            continue
         if volume._client is None:
             volume._client = client
         volume_id = await volume._resolved()
         mounts.append(
             VolumeMount(volume_id, target, volume._is_read_only, volume._sub_path, volume._version, volume.name or "")
         )
-    problem = mount_problem(mounts)
+    problem = mount_problem(mounts) or buckets_problem(buckets, mounts)
     if problem:
         raise InvalidError(problem)
-    return tuple(mounts)
+    return tuple(mounts), tuple(buckets)

@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from squall.sdk._image_build import Builds
     from squall.sdk._logs import Logs, Place
     from squall.sdk._parameter import parameter
+    from squall.sdk._volume_mounts import Mounted
     from squall.sdk.cls import Cls
     from squall.sdk.schedule import Cron, Period
     from squall.sdk.secret import Secret
     from squall.sdk.types import AppInfo, AppStats
-    from squall.sdk.volume import Volume
 
 else:
     parameter = None
@@ -98,7 +98,7 @@ class App:
         return self._secrets
 
     @property
-    def given_volumes(self) -> dict[str, Volume]:
+    def given_volumes(self) -> dict[str, Mounted]:
         """What is mounted in containers of each of its functions, unless they have something else there."""
         return self._volumes
 

@@ -230,7 +230,7 @@ class FunctionInfo:
     block_network: bool
     single_use_containers: bool
     volumes: dict[str, Any]
-    cloud_bucket_mounts: dict[str, Any]
+    cloud_bucket_mounts: dict[str, CloudBucketMountInfo]
     secrets: list[str]
     web_info: WebInfo | None
     method_names: list[str] | None
@@ -358,6 +358,16 @@ class VolumeMountInfo:
     volume_id: str | None
     read_only: bool
     sub_path: str | None
+
+
+@dataclass(frozen=True)
+class CloudBucketMountInfo:
+    """A bucket of a function: in `FunctionInfo.cloud_bucket_mounts`, by the path it is mounted at."""
+
+    bucket_name: str
+    bucket_type: Literal["s3", "r2", "gcp"]
+    read_only: bool
+    key_prefix: str | None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,17 @@
+"""Calls the functions of `bucket_user.py`, and prints what came of it."""
+
+import json
+
+import squall
+
+names = ("write", "read", "misses", "cut_off")
+functions = {name: squall.Function.from_name("bucket-user", name) for name in names}
+answers: dict[str, object] = {"write": functions["write"].remote("a", "one")}
+answers["read"] = functions["read"].remote("in/a")
+print("called", flush=True)
+for name in ("misses", "cut_off"):
+    try:
+        answers[name] = functions[name].remote()
+    except squall.Error as error:
+        answers[name] = f"{type(error).__name__}: {error}"
+print(json.dumps(answers))
