@@ -29,7 +29,6 @@ DECIDED: dict[str, Decided] = json.loads((Path(__file__).parent / "surface_comma
 
 SERVERS = "web functions and servers"
 DASHBOARD = "the dashboard"
-VOLUMES = "volumes"
 GPUS = "GPUs"
 LOGS = "logs and metrics of the past"
 USERS = "users and roles"
@@ -49,7 +48,6 @@ TO_COME: dict[str, str] = {
     "environment update": USERS,
     "environment create --restricted": USERS,
     "environment create --default-role": USERS,
-    "shell --volume": VOLUMES,
     "shell --gpu": GPUS,
     "shell --cpu": SHELLS,
     "shell --memory": SHELLS,

@@ -17,6 +17,7 @@ from squall.agent.config import AgentConfig
 from squall.agent.disk import Writer
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
+from squall.agent.image.step_container import StepVolumes
 from squall.agent.spread import flags_of
 from squall.protocol.blob import BlobChunk, BlobGet
 from squall.protocol.channel.contract import Channel
@@ -141,6 +142,9 @@ class BuiltImages:
 
     def writers(self) -> Sequence[Writer]:
         return []
+
+    def use_volumes(self, volumes: StepVolumes) -> None:
+        """No step of it has any."""
 
     def over_disk(self, container_id: str, why: str) -> None:
         pass

@@ -24,6 +24,7 @@ from squall.agent.image.layer.holds import LayerHolds
 from squall.agent.image.layer.store import LayerStore
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
+from squall.agent.image.step_container import StepVolumes
 from squall.main import leftovers
 from squall.protocol.errors import PlatformError
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec, image_id
@@ -409,6 +410,9 @@ class NothingBuilt:
 
     def writers(self) -> Sequence[Writer]:
         return []
+
+    def use_volumes(self, volumes: StepVolumes) -> None:
+        """No step of it has any."""
 
     def over_disk(self, container_id: str, why: str) -> None:
         pass

@@ -33,6 +33,7 @@ from tests.mutations.stored_faults import STORED_FAULTS
 from tests.mutations.template_faults import TEMPLATE_FAULTS
 from tests.mutations.together_faults import TOGETHER_FAULTS
 from tests.mutations.user_faults import USER_FAULTS
+from tests.mutations.volume_build_faults import VOLUME_BUILD_FAULTS
 from tests.mutations.volume_client_faults import VOLUME_CLIENT_FAULTS
 from tests.mutations.volume_mount_faults import VOLUME_MOUNT_FAULTS
 
@@ -68,5 +69,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     *GUEST_TEMPLATE_FAULTS,
     *TOGETHER_FAULTS,
     *VOLUME_CLIENT_FAULTS,
+    *VOLUME_BUILD_FAULTS,
     *VOLUME_MOUNT_FAULTS,
 )

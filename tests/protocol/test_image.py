@@ -12,6 +12,7 @@ from squall.protocol import image, image_steps
 from squall.protocol.ids import is_id
 from squall.protocol.image import ImageConfig, ImageInvalid, ImageSpec, ImageStep, StepMount
 from squall.protocol.records import from_wire, to_wire
+from squall.protocol.volume import VolumeMount
 
 
 def make_spec(*steps: ImageStep) -> ImageSpec:
@@ -27,6 +28,7 @@ def test_every_step_survives_the_wire_in_both_decoders() -> None:
         image_steps.workdir("/srv"),
         image_steps.copy("mo-0123456789", "/root", links={"a": "../b"}, directories=("empty",)),
         image_steps.run_commands(("make",), mount_id="mo-1", mounts=(StepMount("/cache"), StepMount("src", "src"))),
+        image_steps.run_commands(("make",), volumes=(VolumeMount("vo-1", "/data", is_read_only=True),)),
     )
 
     text = json.dumps(to_wire(spec)).encode()
@@ -84,6 +86,16 @@ def test_key_ignores_force_build_and_order_of_variables() -> None:
     assert image.cache_key("k", step) != image.cache_key("l", step)
 
 
+def test_what_is_mounted_of_a_volume_and_where_is_part_of_the_key() -> None:
+    mount = VolumeMount("vo-1", "/data")
+    mounts = [(), (mount,), *((replace(mount, **change),) for change in (
+        {"volume_id": "vo-2"}, {"target": "/other"}, {"is_read_only": True}, {"sub_path": "a"}, {"version": 1},
+    ))]  # fmt: skip
+    keys = [image.cache_key("k", image_steps.run_commands(("true",), volumes=some)) for some in mounts]
+
+    assert len(set(keys)) == len(keys)
+
+
 @pytest.mark.parametrize("package", ["jq", "g++", "libc6:i386", "jq=1.*", "jq=1.6-2.1+b1", "jq=2:1.0~rc1", "jq/stable"])
 def test_packages_of_debian_may_say_which_version(package: str) -> None:
     image_steps.check(make_spec(image_steps.apt_install((package,))))
@@ -121,6 +133,9 @@ def test_packages_of_debian_may_say_which_version(package: str) -> None:
         (make_spec(image_steps.run_commands(("a",), mounts=(StepMount("/a", "b"),))), "'b' at '/a', which cannot be"),
         (make_spec(image_steps.run_commands(("a",), mount_id="mo-0", mounts=(StepMount("/a", "../b"),))), "cannot be"),
         (make_spec(image_steps.run_commands(("a",), mounts=(StepMount(""),))), "cannot be"),
+        (make_spec(image_steps.run_commands(("a",), volumes=(VolumeMount("vo-1", "/tmp"),))), "cannot be mounted at"),
+        (make_spec(image_steps.run_function("mo-0", "d", volumes=(VolumeMount("vo-1", "x"),))), "an absolute path"),
+        (make_spec(replace(image_steps.workdir("/"), volumes=(VolumeMount("vo-1", "/x"),))), "functions only"),
         (make_spec(image_steps.copy("mo-0", "/", links={"../a": "b"})), "not below its target"),
         (make_spec(image_steps.copy("mo-0", "/", links={"a": ""})), "a link to nothing"),
         (make_spec(image_steps.copy("mo-0", "/", directories=("/a",))), "not below its target"),

@@ -204,6 +204,7 @@ class Agent:
 
     async def _prepare(self) -> None:
         loop = asyncio.get_running_loop()
+        self._builder.use_volumes(self._volumes)
         parts = (self._images, self._grave, self._library, self._mounts, self._volumes, self.templates)
         for part in parts:
             await loop.run_in_executor(self._threads, part.prepare)

@@ -18,6 +18,7 @@ from squall.agent.image.layer.holds import Hold
 from squall.agent.image.layer.store import LayerError
 from squall.agent.image.making import Secrets
 from squall.agent.image.progress import BuiltImage
+from squall.agent.image.step_container import StepVolumes
 from squall.protocol import image_steps
 from squall.protocol.errors import NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.ids import is_id
@@ -45,6 +46,9 @@ class Images(Protocol):
 
     def over_disk(self, container_id: str, why: str) -> None:
         """End the step of this container, if there is one, for what it has written."""
+
+    def use_volumes(self, volumes: StepVolumes) -> None:
+        """These are what steps, and shells, mount from now on."""
 
 
 class KnownImages:

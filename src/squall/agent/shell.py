@@ -110,7 +110,7 @@ class Shells:
                 built = await self._images.get(asked.image, hold)
                 if built is None:
                     raise self._missing(asked.image)
-                async with self._containers.of_image(built, id_range) as opened:
+                async with self._containers.of_image(built, id_range, asked.mounts) as opened:
                     yield opened, []
                 return
             spec = self._images.definition(asked.image)
@@ -118,7 +118,8 @@ class Shells:
                 raise self._missing(asked.image)
             async with self._files(spec, asked.step):
                 bring = functools.partial(self._images.bring_below, spec, asked.step, hold)
-                async with self._containers.before_step(spec, asked.step, hold, id_range, bring) as opened:
+                before = self._containers.before_step(spec, asked.step, hold, id_range, bring, asked.mounts)
+                async with before as opened:
                     yield opened, self._introduction(spec, asked, opened.config)
         finally:
             self._ranges.release(owner)
@@ -149,6 +150,9 @@ class Shells:
         names = self._images.secret_names(asked.image)
         secrets = sorted({variable for name in step.secrets for variable in names.get(name, (f"secret {name}",))})
         lines = [f"the step's secrets are not kept, and not set here: {', '.join(secrets)}"] if secrets else []
+        if step.volumes:
+            places = ", ".join(sorted(mount.target for mount in step.volumes))
+            lines.append(f"the step's volumes are mounted, and what is written to them stays: {places}")
         if asked.command:
             return lines
         typed = [f"  {line}" for text in commands.shown(step, config) for line in text.splitlines()]

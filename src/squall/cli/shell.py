@@ -56,6 +56,9 @@ class _ImageStep(click.ParamType[tuple[str, int]]):
 @click.option(
     "--secret", "secrets", multiple=True, metavar="NAME", help="Set the variables of this secret; may be given again."
 )
+@click.option(
+    "--volume", "volumes", multiple=True, metavar="NAME", help="Mount this volume at /mnt/NAME; may be given again."
+)
 @click.option("--pty/--no-pty", "has_pty", default=None, help="With a terminal (default: if there is one here).")
 @click.option("-m", "is_module", is_flag=True, help="REF begins with a dotted module name.")
 @click.argument("ref", required=False, type=click.Path(allow_dash=True))
@@ -66,11 +69,12 @@ def shell(
     python: str | None,
     local_paths: tuple[str, ...],
     secrets: tuple[str, ...],
+    volumes: tuple[str, ...],
     has_pty: bool | None,
     is_module: bool,
     ref: str | None,
 ) -> None:
-    """Open a shell in a container of an image; what is changed there is thrown away at the end.
+    """Open a shell in a container of an image; what is changed there is thrown away at the end, but in volumes.
 
     REF is an image by its id (im-…) or published name, or a function as in `squall run`, for its image; without it the
     default image. With the id of a container that runs (ct-…) the shell is in that one.
@@ -85,6 +89,8 @@ def shell(
         raise click.UsageError("--add-local is for images: put files into what runs by the shell itself")
     if secrets and is_running:
         raise click.UsageError("--secret is for images: a shell in what runs has the variables of its function")
+    if volumes and is_running:
+        raise click.UsageError("--volume is for images: what runs has the volumes of its function")
     if python and not tag:
         raise click.UsageError("--add-python is for an image of a registry: give that by --image")
     with_pty = is_terminal() if has_pty is None else has_pty
@@ -96,7 +102,15 @@ def shell(
     else:
         image, step = image_step or (_image_of(ref, is_module, tag, python, local_paths), 0)
         request = ImageShell(
-            image, step, command, with_pty, rows, columns, environment=environment_of(None), secrets=secrets
+            image,
+            step,
+            command,
+            with_pty,
+            rows,
+            columns,
+            environment=environment_of(None),
+            secrets=secrets,
+            volumes=volumes,
         )
         stream = open_stream("ImageShell", request)
     sys.exit(carry(stream, is_raw=with_pty and sys.stdin.isatty()))

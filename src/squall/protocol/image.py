@@ -13,6 +13,7 @@ from typing import Any
 
 from squall.protocol.hashing import sha256_hex
 from squall.protocol.records import field, record, to_wire
+from squall.protocol.volume import VolumeMount
 
 RECIPE = 1
 """Part of every key; raised when the same definition is to be built in another way, so that no old layer is taken."""
@@ -126,6 +127,8 @@ class ImageStep:
     memory_mib: int = 0
     timeout_s: float = 0.0
     """run_function, run_commands: limits; 0 for the node's."""
+    volumes: tuple[VolumeMount, ...] = ()
+    """run_function, run_commands: mounted while the step runs. What is in them is no part of the key."""
 
 
 @record

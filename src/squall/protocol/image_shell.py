@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from squall.protocol.records import field, record
+from squall.protocol.volume import VolumeMount
 
 
 @record
@@ -28,3 +29,7 @@ class ImageShell:
     """Names, or ids, of secrets whose variables the shell has."""
     variables: dict[str, str] = field(default_factory=dict)
     """What is in these, from the server to a node."""
+    volumes: tuple[str, ...] = ()
+    """Names, or ids, of volumes, each mounted at `/mnt/NAME`; what is written there is committed, also at the end."""
+    mounts: tuple[VolumeMount, ...] = ()
+    """What these are, from the server to a node."""

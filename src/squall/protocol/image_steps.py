@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from squall.protocol import image
 from squall.protocol.image import ImageInvalid, ImageSpec, ImageStep, StepMount
+from squall.protocol.volume import VolumeMount, mount_problem
 
 _PYTHON = r"^3\.\d{1,2}(?:\.\d{1,3})?\Z"
 _PACKAGE = r"^[a-z0-9][a-z0-9.+-]*(?::[a-z0-9-]+)?(?:=[A-Za-z0-9.+:~*_-]+|/[A-Za-z0-9.+:~_-]+)?(?<!-)\Z"
@@ -105,6 +106,7 @@ def run_commands(
     mounts: tuple[StepMount, ...] = (),
     env: dict[str, str] | None = None,
     secrets: tuple[str, ...] = (),
+    volumes: tuple[VolumeMount, ...] = (),
     force_build: bool = False,
     title: str = "",
 ) -> ImageStep:
@@ -117,6 +119,7 @@ def run_commands(
         mounts=mounts,
         env=dict(env or {}),
         secrets=secrets,
+        volumes=volumes,
         force_build=force_build,
         title=title,
     )
@@ -128,6 +131,7 @@ def run_function(
     *,
     env: dict[str, str] | None = None,
     secrets: tuple[str, ...] = (),
+    volumes: tuple[VolumeMount, ...] = (),
     cpu_milli: int = 0,
     memory_mib: int = 0,
     timeout_s: float = 0.0,
@@ -141,6 +145,7 @@ def run_function(
         digest=digest,
         env=dict(env or {}),
         secrets=secrets,
+        volumes=volumes,
         cpu_milli=cpu_milli,
         memory_mib=memory_mib,
         timeout_s=timeout_s,
@@ -287,6 +292,11 @@ def _problem(step: ImageStep, *, is_first: bool) -> str:
         return f"{step.user!r} is no user"
     if not 0 <= step.mode <= 0o7777:
         return f"{step.mode:o} are no permissions"
+    if step.volumes and step.kind not in (image.RUN_COMMANDS, image.RUN_FUNCTION):
+        return "volumes are mounted in commands and functions only"
+    problem = mount_problem(step.volumes)
+    if problem:
+        return problem
     return _PROBLEMS[step.kind](step)
 
 

@@ -29,6 +29,11 @@ class ContainerState:
         """Until the first input: `App.run` and calls at the top level of the user's module would go on without end."""
         self.running_inputs: dict[str, str] = {}
 
+    @property
+    def is_build_step(self) -> bool:
+        """No agent is to be reached: this is a step of an image's build."""
+        return not self.socket_path
+
 
 _state: ContainerState | None = None
 _input_id: ContextVar[str | None] = ContextVar("squall_input_id", default=None)

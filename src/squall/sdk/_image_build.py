@@ -6,7 +6,7 @@ import functools
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
-from squall.exception import Error, ImageBuildError, InvalidError, RemoteError
+from squall.exception import Error, ImageBuildError, InvalidError, NotFoundError, RemoteError
 from squall.protocol import image_steps
 from squall.protocol.image import (
     FROM_IMAGE,
@@ -17,6 +17,7 @@ from squall.protocol.image import (
     ImageSpec,
     ImageStep,
     image_id,
+    step_title,
 )
 from squall.protocol.image_catalog import ImageGet, ImageInfo
 from squall.protocol.records import replace
@@ -179,6 +180,15 @@ class Builds:
             arguments["image_id"] = found.image_id
         if step.secrets:
             arguments["secrets"] = tuple([await secrets.name_of(one, self._client) for one in step.secrets])
+        if step.volumes:
+            from squall.sdk._volume_mounts import volume_mounts_of  # cold start: images with volumes only
+
+            try:
+                mounts = await volume_mounts_of(step.volumes, self._client)
+            except (NotFoundError, InvalidError) as error:
+                raise type(error)(f"image step {_title(step)}: {error}") from error
+            # Renamed, they are the same, and so is what the step makes.
+            arguments["volumes"] = tuple([replace(mount, name="") for mount in mounts])
         return getattr(image_steps, step.name)(**arguments)  # type: ignore[no-any-return]
 
     async def finish(self, build: Build) -> None:
@@ -292,6 +302,12 @@ class Builds:
             self._output.build_failed(build.image_id)
             build.error = ImageBuildError(f"{stream.error}{_not_said(str(stream.error), build.log)}")
             build.error.__cause__ = stream.error
+
+
+def _title(step: Step) -> str:
+    """As the node will call it."""
+    arguments = {name: value for name, value in step.arguments.items() if name in ("commands", "title")}
+    return step_title(ImageStep(step.name, **arguments))
 
 
 def _not_said(message: str, log: list[str]) -> str:

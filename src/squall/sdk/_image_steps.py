@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from squall.sdk.file_pattern_matcher import IgnoreArgument
     from squall.sdk.image import Image
     from squall.sdk.secret import Secret
+    from squall.sdk.volume import Volume
 
 
 @record
@@ -114,6 +115,8 @@ class Step:
     published: tuple[str, str] | None = None
     """A name, and the environment it is of: the id that it stands for is one more argument."""
     secrets: tuple[Secret, ...] = ()
+    volumes: Mapping[str, Volume] = MappingProxyType({})
+    """By the path each is mounted at while the step runs."""
     late: Callable[[], tuple[Step, ...]] | None = None
     """What the step stands for, known when the files it is about are read."""
 

@@ -55,19 +55,34 @@ async def mounts_of(
         NotFoundError: there is none of that name.
         InvalidError: one volume is mounted twice.
     """
+    volumes = {target: one for target, one in given.items() if isinstance(one, Volume)}
+    mounts = await volume_mounts_of(volumes, client)
+    buckets = [
+        await one.mount_at(target, name_secret)
+        for target, one in sorted(given.items())
+        if isinstance(one, CloudBucketMount)
+    ]
+    problem = buckets_problem(buckets, mounts)
+    if problem:
+        raise InvalidError(problem)
+    return mounts, tuple(buckets)
+
+
+async def volume_mounts_of(volumes: Mapping[str, Volume], client: Client) -> tuple[VolumeMount, ...]:
+    """The same of volumes alone.
+
+    Raises:
+        NotFoundError, InvalidError: as `mounts_of`.
+    """
     mounts = []
-    buckets = []
-    for target, volume in sorted(given.items()):
-        if isinstance(volume, CloudBucketMount):
-            buckets.append(await volume.mount_at(target, name_secret))
-            continue
+    for target, volume in sorted(volumes.items()):
         if volume._client is None:
             volume._client = client
         volume_id = await volume._resolved()
         mounts.append(
             VolumeMount(volume_id, target, volume._is_read_only, volume._sub_path, volume._version, volume.name or "")
         )
-    problem = mount_problem(mounts) or buckets_problem(buckets, mounts)
+    problem = mount_problem(mounts)
     if problem:
         raise InvalidError(problem)
-    return tuple(mounts), tuple(buckets)
+    return tuple(mounts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +26,7 @@ from squall.sdk._image_arguments import (
     secrets_of,
     texts_of,
     version_of_python,
+    volumes_of,
     words_of,
 )
 from squall.sdk._image_steps import LocalAdd, Reading, Step
@@ -437,16 +438,22 @@ class Image:
         *commands: str | list[str],
         env: Env = None,
         secrets: Secrets = None,
-        volumes: dict[str | PurePosixPath, object] | None = None,
+        volumes: Mapping[str | PurePosixPath, object] | None = None,
         gpu: str | None = None,
         force_build: bool = False,
     ) -> Image:
-        """Run shell commands, each in a shell of its own."""
-        refuse_later("run_commands", volumes=volumes, gpu=gpu)
+        """Run shell commands, each in a shell of its own.
+
+        Args:
+            volumes: by the path each is mounted at meanwhile, as for caches of downloads. What is written there is
+                committed when the commands have ended, well or not, and is no part of the image; nor does what is in
+                them make the step run again.
+        """
+        refuse_later("run_commands", gpu=gpu)
         lines = texts_of("run_commands", commands)
         if not lines:
             return self
-        return self._run("run_commands", {"commands": lines}, env, secrets, force_build)
+        return self._run("run_commands", {"commands": lines}, env, secrets, force_build, volumes=volumes)
 
     def dockerfile_commands(
         self,
@@ -488,7 +495,7 @@ class Image:
         *,
         env: Env = None,
         secrets: Secrets = None,
-        volumes: dict[str | PurePosixPath, object] | None = None,
+        volumes: Mapping[str | PurePosixPath, object] | None = None,
         gpu: str | list[str] | None = None,
         cpu: float | None = None,
         memory: int | None = None,
@@ -507,6 +514,7 @@ class Image:
         locks and connections, the class counts alone.
 
         Args:
+            volumes: as in `run_commands`; `commit()` has nothing to do then.
             cpu: processors it may use; memory: MiB it may use; timeout: seconds it may take.
             include_source: its module travels along, and is no part of the image.
 
@@ -515,10 +523,11 @@ class Image:
         """
         from squall.sdk import _image_function  # cold start: as above
 
-        refuse_later("run_function", volumes=volumes, gpu=gpu)
+        refuse_later("run_function", gpu=gpu)
         call = _image_function.FunctionCallStep(raw_f, tuple(args), dict(kwargs or {}), include_source)
         limits = _image_function.limits(cpu, memory, timeout)
-        step = self._run_step("run_function", limits, env, secrets, force_build, f"run_function {call.name}")
+        title = f"run_function {call.name}"
+        step = self._run_step("run_function", limits, env, secrets, force_build, title, volumes)
         return self._and(Step(step.name, late=lambda: (call.step(step),)))
 
     def env(self, vars: dict[str, str]) -> Image:  # noqa: A002 - the documented name
@@ -704,7 +713,14 @@ class Image:
         return self._make((*self._steps, step))
 
     def _run_step(
-        self, name: str, arguments: dict[str, Any], env: Env, secrets: Secrets, force_build: bool, title: str = ""
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        env: Env,
+        secrets: Secrets,
+        force_build: bool,
+        title: str = "",
+        volumes: Mapping[str | PurePosixPath, object] | None = None,
     ) -> Step:
         """A step in a container, of a method of the name that its title begins with."""
         method = title.partition(" ")[0] or name
@@ -714,12 +730,20 @@ class Image:
             name,
             {**arguments, "env": variables, "force_build": force_build, **more},
             secrets=secrets_of(method, secrets),
+            volumes=volumes_of(method, volumes),
         )
 
     def _run(
-        self, name: str, arguments: dict[str, Any], env: Env, secrets: Secrets, force_build: bool, title: str = ""
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        env: Env,
+        secrets: Secrets,
+        force_build: bool,
+        title: str = "",
+        volumes: Mapping[str | PurePosixPath, object] | None = None,
     ) -> Image:
-        return self._and(self._run_step(name, arguments, env, secrets, force_build, title))
+        return self._and(self._run_step(name, arguments, env, secrets, force_build, title, volumes))
 
     def _pip(
         self,

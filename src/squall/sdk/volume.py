@@ -324,13 +324,14 @@ class Volume(Asset):
         container stands still while that is captured.
 
         Also done by itself, every few seconds and when the container ends; then without files that are open for
-        writing.
+        writing. In a step of an image's build it has nothing to do: what the step writes is committed at its end.
 
         Raises:
             ConflictError: it is not mounted here, or read-only.
         """
+        if self._is_in_build_step("commit"):
+            return
         record = VolumeFlush(await self._resolved())
-        self._check_inside("commit")
         await client_of(self._client).request("VolumeFlush", record, VolumeCommitted)
 
     @blocking
@@ -340,9 +341,10 @@ class Volume(Asset):
 
         Raises:
             RuntimeError: files on it are open, or a process is in it; it is a ConflictError too.
-            ConflictError: it is not mounted here.
+            ConflictError: it is not mounted here, or this is a step of an image's build.
         """
-        self._check_inside("reload")
+        if self._is_in_build_step("reload"):
+            raise ConflictError("Volume.reload: a step of an image's build sees what there was when it began")
         record = VolumeReload(await self._resolved())
         try:
             await client_of(self._client).request("VolumeReload", record, VolumeVersion)
@@ -351,13 +353,18 @@ class Volume(Asset):
                 raise OpenFiles(str(error)) from None
             raise
 
-    def _check_inside(self, what: str) -> None:
+    def _is_in_build_step(self, what: str) -> bool:
+        """Raises:
+        ConflictError: this is no container.
+        """
         from squall.sdk import _container  # cold start: handles are often only passed on
 
-        if _container.current() is None:
+        state = _container.current()
+        if state is None:
             raise ConflictError(
                 f"Volume.{what}: it is mounted in containers of functions that name it in volumes=, and this is none"
             )
+        return state.is_build_step
 
     # Changing
 

@@ -68,6 +68,10 @@ class Server:
             raise PlatformError(NOT_FOUND, f"no volume {volume_id}")
         return self.head
 
+    async def version(self, volume_id: str, number: int | None) -> VolumeVersion:
+        newest = await self.newest(volume_id)
+        return newest if number is None else VolumeVersion(number)
+
     async def commit(self, record: VolumeCommit) -> VolumeCommitted:
         await self.newest(record.volume_id)
         if self.is_full:
@@ -411,6 +415,76 @@ async def test_a_container_that_takes_long_to_be_committed_keeps_no_other_waitin
     assert await node.served(lambda: bool(node.server.commits))
     assert node.server.commits[0].volume_id == "vo-2"
     await node.volumes.stop()
+
+
+# Steps of images, and shells
+
+
+async def _open_step(node: Node) -> Path:
+    """Where a step writes, that has the newest version and an old one."""
+    mounts = (VolumeMount("vo-1", "/new"), VolumeMount("vo-2", "/old", version=3))
+    new, old = await node.volumes.open_now("step", mounts, IDS, "im-1")
+    assert old.writable == ""
+    upper = Path(new.writable) / "upper"
+    upper.mkdir(parents=True)
+    (upper / "one").write_bytes(b"")
+    return upper
+
+
+async def test_what_a_step_has_written_is_committed_when_it_ends(node: Node) -> None:
+    node.server.head = VolumeVersion(7)
+    upper = await _open_step(node)
+    assert [(one.volume_id, one.version) for one in node.volumes.held()] == [("vo-1", 7), ("vo-2", 3)]
+
+    assert await node.volumes.close_now("step")
+
+    (commit,) = node.server.commits
+    assert (commit.volume_id, commit.version, commit.created_by) == ("vo-1", 7, "im-1")
+    assert [change.path for change in commit.changes] == ["one"]
+    assert not upper.exists()
+    assert node.volumes.held() == ()
+
+
+async def test_what_a_step_has_written_waits_for_a_server_and_not_the_step(node: Node) -> None:
+    upper = await _open_step(node)
+    node.server.is_connected = False
+
+    assert not await node.volumes.close_now("step")
+
+    assert (upper / "one").exists()
+    node.server.is_connected = True
+    assert await node.served(lambda: not upper.exists())
+    assert len(node.server.commits) == 1
+
+
+async def test_a_step_that_ends_with_its_agent_leaves_what_it_wrote_to_the_next(node: Node) -> None:
+    upper = await _open_step(node)
+    await node.volumes.stop()
+
+    assert not await node.volumes.close_now("step")
+
+    assert (upper / "one").exists()
+    node.start()
+    assert await node.served(lambda: not upper.exists())
+
+
+async def test_a_step_that_nobody_waits_for_any_more_is_committed(node: Node) -> None:
+    upper = await _open_step(node)
+    closing = asyncio.create_task(node.volumes.close_now("step"))
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+
+    assert await happens(lambda: not upper.exists())
+    assert len(node.server.commits) == 1
+
+
+async def test_a_step_whose_volume_is_gone_holds_nothing(node: Node) -> None:
+    node.server.deleted.add("vo-1")
+    with pytest.raises(PlatformError, match="no volume vo-1"):
+        await _open_step(node)
+    assert node.volumes.held() == ()
 
 
 # What the server must not forget

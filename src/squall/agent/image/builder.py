@@ -30,7 +30,7 @@ from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.making import BuildFailed, Making, OnEvent, Secrets
 from squall.agent.image.progress import BuiltImage, Progress
 from squall.agent.image.shell_container import ShellContainers
-from squall.agent.image.step_container import Network, StepContainers
+from squall.agent.image.step_container import Network, StepContainers, StepVolumes
 from squall.agent.image.step_logs import StepLogs
 from squall.agent.image.thread_call import run_whole
 from squall.erofs.errors import BadImage
@@ -169,6 +169,10 @@ class ImageBuilder:
     def over_disk(self, container_id: str, why: str) -> None:
         """See `agent.known_images.Images`."""
         self._containers.over_disk(container_id, why)
+
+    def use_volumes(self, volumes: StepVolumes) -> None:
+        """See `agent.known_images.Images`."""
+        self._containers.volumes = volumes
 
     def find(self, spec: ImageSpec) -> BuiltImage | None:
         """The image if all of its layers are here; `force_build` means nothing to this question."""

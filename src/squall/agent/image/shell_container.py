@@ -14,12 +14,13 @@ from squall.agent.image.layer_maker import BUILD_PIDS_MAX, LayerMaker
 from squall.agent.image.machine.tool import PATH
 from squall.agent.image.making import Making
 from squall.agent.image.progress import BuiltImage, Progress, is_program
-from squall.agent.image.step_container import OverDisk, Room, StepContainers
+from squall.agent.image.step_container import Mounting, OverDisk, Room, StepContainers
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image
 from squall.protocol.errors import INVALID, NOT_FOUND, TIMED_OUT, PlatformError
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageConfig, ImageSpec
+from squall.protocol.volume import VolumeMount, mount_problem
 from squall.runtime.spec import ContainerSpec, IdRange, Limits
 
 SHELL_TIMEOUT_S = 24 * 3600.0
@@ -60,7 +61,9 @@ class ShellContainers:
         self._reached = reached
 
     @contextlib.asynccontextmanager
-    async def of_image(self, built: BuiltImage, id_range: IdRange) -> AsyncIterator[ShellContainer]:
+    async def of_image(
+        self, built: BuiltImage, id_range: IdRange, mounts: tuple[VolumeMount, ...] = ()
+    ) -> AsyncIterator[ShellContainer]:
         """A container of an image, with what its functions have: none of the machine's settings.
 
         Raises:
@@ -83,14 +86,22 @@ class ShellContainers:
                 limits=Limits(pids_max=BUILD_PIDS_MAX),
                 labels={KIND_LABEL: BUILD_KIND},
             )
-            async with self._opened(what, spec, config, config.env, scratch.path) as opened:
+            async with self._opened(what, spec, config, config.env, scratch.path, mounts) as opened:
                 yield opened
 
     @contextlib.asynccontextmanager
     async def before_step(
-        self, spec: ImageSpec, number: int, hold: Hold, id_range: IdRange, bring: Callable[[], Awaitable[bool]]
+        self,
+        spec: ImageSpec,
+        number: int,
+        hold: Hold,
+        id_range: IdRange,
+        bring: Callable[[], Awaitable[bool]],
+        mounts: tuple[VolumeMount, ...] = (),
     ) -> AsyncIterator[ShellContainer]:
         """A container with what a build gives to this step, counted from 1, but its secrets.
+
+        The step's volumes are there, beside `mounts`, and what is written to them is committed as the step's would be.
 
         Args:
             bring: brings what is below from elsewhere, and holds it; called when layers are not here. Whether
@@ -116,7 +127,8 @@ class ShellContainers:
         making = Making(spec, progress, step, image.step_keys(spec)[number - 1], event, lambda _: None)
         async with self._maker.prepared(making, (), id_range) as (prepared, _, scratch):
             own = {**progress.config.env, **step.env}
-            async with self._opened(what, prepared, progress.config, own, scratch.path) as opened:
+            mounts = (*step.volumes, *mounts)
+            async with self._opened(what, prepared, progress.config, own, scratch.path, mounts) as opened:
                 yield opened
 
     async def _look(self, spec: ImageSpec, count: int, hold: Hold) -> Progress | None:
@@ -131,16 +143,25 @@ class ShellContainers:
 
     @contextlib.asynccontextmanager
     async def _opened(
-        self, what: str, spec: ContainerSpec, config: ImageConfig, own: Mapping[str, str], writes_to: Path
+        self,
+        what: str,
+        spec: ContainerSpec,
+        config: ImageConfig,
+        own: Mapping[str, str],
+        writes_to: Path,
+        mounts: tuple[VolumeMount, ...],
     ) -> AsyncIterator[ShellContainer]:
+        problem = mount_problem(mounts)
+        if problem:
+            raise PlatformError(INVALID, f"cannot open a shell in {what}: {problem}")
         shells = await asyncio.to_thread(_find_shells, spec.layers, (config.shell, *_SHELLS))
         if not shells:
             message = f"cannot open a shell in {what}: it has none; it has neither /bin/bash nor /bin/sh"
             raise PlatformError(INVALID, message)
         waiting = replace(spec, argv=(shells[-1][0], "-c", _WAIT))
-        room = Room((str(writes_to),))
+        room, mounting = Room((str(writes_to),)), Mounting(mounts, f"shell in {what}")
         try:
-            async with self._containers.opened(waiting, own, room, SHELL_TIMEOUT_S) as (started, env):
+            async with self._containers.opened(waiting, own, room, SHELL_TIMEOUT_S, mounting) as (started, env):
                 yield ShellContainer(spec.container_id, started.pid, env, spec.cwd, config, shells[0])
         except OverDisk as error:
             raise PlatformError(INVALID, f"the shell in {what} was ended: {error}") from None

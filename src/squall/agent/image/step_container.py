@@ -7,22 +7,25 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from squall.agent.disk import DiskLimit, Writer, limit_of
+from squall.agent.disk import NO_LIMIT, DiskLimit, Writer, limit_of
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.output import StepOutput
 from squall.agent.image.unreached import REMEDY, unreached
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
-from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, UNAVAILABLE
+from squall.protocol import image
+from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, UNAVAILABLE, PlatformError
+from squall.protocol.volume import VolumeMount
 from squall.runtime.contract import Runtime, Started
 from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure
-from squall.runtime.spec import ContainerSpec, ExitStatus, NetworkSlot
+from squall.runtime.spec import ContainerSpec, ExitStatus, IdRange, NetworkSlot, Volume
 
 LONGER = "give the steps of this node longer with SQUALL_STEP_TIMEOUT_S (0: for ever)"
 _EXIT_POLL_S = (0.002, 0.25)
+_LATER = "what this wrote to its volumes is not committed yet, so later steps may not see it; the node tries again"
 
 
 class Network(Protocol):
@@ -33,6 +36,29 @@ class Network(Protocol):
 
     async def release(self, slot: NetworkSlot) -> None:
         """Give it back, once the container is gone."""
+
+
+class StepVolumes(Protocol):
+    """The volumes of this node."""
+
+    async def open_now(
+        self, runtime_id: str, mounts: Sequence[VolumeMount], id_range: IdRange, writer: str
+    ) -> tuple[Volume, ...]:
+        """What the runtime is to mount for a container: the versions that its volumes have now.
+
+        Args:
+            writer: who the history says has written what it writes.
+
+        Raises:
+            PlatformError: a version cannot be had.
+            OSError: the disk takes no more.
+        """
+
+    async def close_now(self, runtime_id: str) -> bool:
+        """The container is gone: commit what it has written. False where that is done later, as by the next agent.
+
+        Nothing to do for one that has none.
+        """
 
 
 class OverDisk(Exception):
@@ -50,11 +76,22 @@ class Room:
     """How the limit is raised."""
 
 
+@dataclass(frozen=True, slots=True)
+class Mounting:
+    """The volumes of a container."""
+
+    mounts: tuple[VolumeMount, ...] = ()
+    writer: str = ""
+    """See `StepVolumes.open_now`."""
+    on_delay: Callable[[], None] = lambda: None
+    """Called when what it has written is committed later than at its end."""
+
+
 @dataclass(slots=True)
 class _Running:
     """The container of a step, while it runs."""
 
-    writer: Writer
+    writers: tuple[Writer, ...]
     timeout: asyncio.Timeout
     over_disk: str = ""
     """Why it is ended before its time."""
@@ -75,10 +112,12 @@ class StepContainers:
         self.bytes_max = disk_bytes_max
         self._disk_limit = limit_of(disk_bytes_max)
         self._running: dict[str, _Running] = {}
+        self.volumes: StepVolumes | None = None
+        """Set by the agent, which has them."""
 
     def writers(self) -> list[Writer]:
         """Those that run now, for whoever watches what is written."""
-        return [running.writer for running in self._running.values() if not running.over_disk]
+        return [one for running in self._running.values() if not running.over_disk for one in running.writers]
 
     def over_disk(self, container_id: str, why: str) -> None:
         """End a step for what it has written, if it still runs."""
@@ -95,9 +134,15 @@ class StepContainers:
 
     @contextlib.asynccontextmanager
     async def opened(
-        self, spec: ContainerSpec, own: Mapping[str, str], room: Room, timeout_s: float | None = None
+        self,
+        spec: ContainerSpec,
+        own: Mapping[str, str],
+        room: Room,
+        timeout_s: float | None = None,
+        mounting: Mounting = Mounting(),
     ) -> AsyncIterator[tuple[Started, Mapping[str, str]]]:
-        """A container with a network for as long as the block takes; nothing of it but its files is left.
+        """A container with a network for as long as the block takes; nothing of it but its files is left, and what it
+        has written to volumes is committed, however the block ends.
 
         Gives it with the variables that its first process has.
 
@@ -108,19 +153,21 @@ class StepContainers:
         Raises:
             OverDisk: it wrote too much; the block was cancelled.
             TimeoutError: the block took too long.
+            PlatformError: a volume cannot be had.
+            OSError: the disk takes no more.
         """
         slot = await self._network.acquire(spec.container_id)
         try:
             # A proxy on the machine's loopback has another address inside, which the slot knows. The user's word counts
             # above both.
             env = {**spec.env, **slot.env, **own}
-            started = await self._runtime.start(replace(spec, env=env, network=slot))
+            volumes = await self._open(spec, mounting)
+            started = await self._runtime.start(replace(spec, env=env, network=slot, volumes=volumes))
             try:
                 async with asyncio.timeout(timeout_s) as timeout:
-                    writer = Writer(
-                        spec.container_id, room.folders, started.pid, room.limit or self._disk_limit, room.more
+                    self._running[spec.container_id] = _Running(
+                        self._writers_of(spec, room, started.pid, volumes), timeout
                     )
-                    self._running[spec.container_id] = _Running(writer, timeout)
                     yield started, env
             finally:
                 os.close(started.stdout_fd)
@@ -133,7 +180,27 @@ class StepContainers:
         finally:
             self._running.pop(spec.container_id, None)
             await self._runtime.remove(spec.container_id)
-            await self._network.release(slot)
+            try:
+                await self._network.release(slot)
+            finally:
+                await self._close(spec.container_id, mounting)
+
+    def _writers_of(self, spec: ContainerSpec, room: Room, pid: int, volumes: Sequence[Volume]) -> tuple[Writer, ...]:
+        own = Writer(spec.container_id, room.folders, pid, room.limit or self._disk_limit, room.more)
+        written = tuple(volume.writable for volume in volumes if volume.writable)
+        return (own, Writer(spec.container_id, written, pid, NO_LIMIT, place="volumes")) if written else (own,)
+
+    async def _open(self, spec: ContainerSpec, mounting: Mounting) -> tuple[Volume, ...]:
+        if not mounting.mounts:
+            return ()
+        if self.volumes is None:
+            raise PlatformError(UNAVAILABLE, "this node has no volumes")
+        return await self.volumes.open_now(spec.container_id, mounting.mounts, spec.id_range, mounting.writer)
+
+    async def _close(self, container_id: str, mounting: Mounting) -> None:
+        """Of a container that is gone: one that could not be removed goes on, and is committed in the background."""
+        if mounting.mounts and self.volumes is not None and not await self.volumes.close_now(container_id):
+            mounting.on_delay()
 
     async def run(
         self,
@@ -154,12 +221,18 @@ class StepContainers:
         began_at = time.monotonic()
         own = {**making.progress.config.env, **making.step.env, **making.secret_env}
         timeout_s = making.step.timeout_s or self.timeout_s
+        mounting = Mounting(making.step.volumes, image.image_id(making.spec), lambda: making.on_line(_LATER))
         try:
-            async with self.opened(spec, own, room, timeout_s) as (started, _):
+            async with self.opened(spec, own, room, timeout_s, mounting) as (started, _):
                 await asyncio.gather(output.read(started.stdout_fd), output.read(started.stderr_fd))
                 status = await self._exit_of(spec.container_id)
         except OverDisk as error:
             raise making.failure(INVALID, f"was ended: {error}", output.tail, "then build again") from None
+        except BuildFailed:
+            raise
+        except PlatformError as error:
+            cause = f"cannot mount its volumes: {error.message}"
+            raise making.failure(error.code, cause, "", "see `squall volume list`") from error
         except RuntimeFailure as error:
             raise _not_run(making, error) from error
         except TimeoutError:

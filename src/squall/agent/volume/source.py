@@ -51,7 +51,11 @@ class PeerVolumes:
 
     async def newest(self, volume_id: str) -> VolumeVersion:
         """The newest version of a volume."""
-        return await self._peer().request("VolumeVersionGet", VolumeVersionGet(volume_id), VolumeVersion)
+        return await self.version(volume_id, None)
+
+    async def version(self, volume_id: str, number: int | None) -> VolumeVersion:
+        """This version of a volume; None for the newest."""
+        return await self._peer().request("VolumeVersionGet", VolumeVersionGet(volume_id, number), VolumeVersion)
 
     async def tree(self, volume_id: str, version: int) -> list[VolumeChange]:
         """All entries of a version, directories before what is in them."""

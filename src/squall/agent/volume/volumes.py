@@ -32,7 +32,7 @@ from squall.agent.volume.trees import VolumeTrees
 from squall.protocol.errors import CONFLICT, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.records import replace
 from squall.protocol.task_set import TaskSet
-from squall.protocol.volume import VolumeHeld, VolumeStart, VolumeVersion
+from squall.protocol.volume import VolumeHeld, VolumeMount, VolumeStart, VolumeVersion
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, SpawnerGone, VolumeBusy
 from squall.runtime.removal import remove_tree
@@ -100,6 +100,7 @@ class NodeVolumes:
         self._tasks = TaskSet()
         self._held: tuple[VolumeHeld, ...] = ()
         self._holds: set[VolumeHold] = set()
+        self._is_stopped = False
         self._on_held = on_held
 
     def prepare(self) -> None:
@@ -115,6 +116,7 @@ class NodeVolumes:
 
     async def stop(self) -> None:
         """Break off what is under way; the next agent finds all of it."""
+        self._is_stopped = True
         await self._tasks.close()
 
     def held(self) -> tuple[VolumeHeld, ...]:
@@ -190,6 +192,28 @@ class NodeVolumes:
             made.append(self._volume(holder, one, image))
         self._records.write(holder)
         return tuple(made)
+
+    async def open_now(
+        self, runtime_id: str, mounts: Sequence[VolumeMount], id_range: IdRange, writer: str
+    ) -> tuple[Volume, ...]:
+        """See `agent.image.step_container.StepVolumes`."""
+        starts = []
+        for mount in mounts:
+            version = await self._source.version(mount.volume_id, mount.version)
+            starts.append(VolumeStart(mount, version.number, version.root))
+        return await self.open(runtime_id, starts, id_range, writer)
+
+    async def close_now(self, runtime_id: str) -> bool:
+        """See `agent.image.step_container.StepVolumes`."""
+        holder = self._holders.get(runtime_id)
+        if holder is None:
+            return True
+        holder.is_gone = True
+        if not self._source.is_connected or self._is_stopped:
+            return False
+        # Whoever waits may go: what was begun is brought to its end, or found by the next agent.
+        await asyncio.shield(self._tasks.start(self.close(runtime_id)))
+        return self._holders.get(runtime_id) is not holder
 
     def adopt(self, runtime_id: str, id_range: IdRange) -> None:
         """A container of an earlier agent lives on."""

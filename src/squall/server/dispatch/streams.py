@@ -65,6 +65,7 @@ class Streams:
     async def _image_build(self, caller: Caller, record: ImageBuild) -> AsyncIterator[Item]:
         images = self._plane.images
         if not caller.why_no_builds:
+            await self._plane.volume_mounts.check_build(caller, record)
             record = await self._plane.secrets.for_build(caller, record)
         if not caller.scope_app_id:
             events = images.build(record)
@@ -88,6 +89,7 @@ class Streams:
     async def _image_shell(self, caller: Caller, record: ImageShell, uploads: Uploads) -> AsyncIterator[Item]:
         """On the first node that has what it takes. What is typed goes there once the shell is open."""
         record = await self._plane.secrets.for_shell(caller, record)
+        record = await self._plane.volume_mounts.for_shell(caller, record)
         image_id = await self._plane.catalog.resolve("ImageShell", record.image, record.environment)
         error = PlatformError(UNAVAILABLE, "ImageShell: no node is connected; see `squall server status`")
         nodes = self._plane.fleet.nodes.values()

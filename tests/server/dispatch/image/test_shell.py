@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from squall.protocol.asset import VOLUME, AssetCreate, AssetInfo
 from squall.protocol.container import TerminalInput, TerminalOutput
 from squall.protocol.errors import INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.ids import new_id
@@ -12,6 +13,7 @@ from squall.protocol.image_shell import ImageShell
 from squall.protocol.request import Request
 from squall.protocol.secret import SecretCreate, SecretInfo
 from squall.protocol.stream import Stream
+from squall.protocol.volume import VolumeMount
 from tests.server.dispatch.image.test_catalog import IMAGE_ID, ask, build
 from tests.server.doubles import FakeNode, Stage, staged
 
@@ -103,6 +105,29 @@ async def test_shell_of_a_node_that_goes_away_ends_and_is_opened_nowhere_else() 
             await stream.next(TerminalOutput)
         assert gone.value.code == UNAVAILABLE
         assert sum(len(shell.asked) for shell in shells) == 1
+
+
+async def test_a_node_that_opens_a_shell_is_told_which_volumes_are_named_and_where_they_are_to_be() -> None:
+    async with staged() as stage:
+        await build(stage)
+        shell = Shell()
+        await connect(stage, shell)
+        asked = AssetCreate(new_id("vo"), VOLUME, "data")
+        made = await ask(stage, "AssetCreate", asked, AssetInfo)
+
+        # What a client says of mounts itself counts for nothing.
+        stream = opened(stage, ImageShell(IMAGE_ID, volumes=("data",), mounts=(VolumeMount("vo-other", "/etc/x"),)))
+        stream.send(None)
+        async for _ in stream.items(TerminalOutput):
+            pass
+
+        assert shell.asked[0].mounts == (VolumeMount(made.asset_id, "/mnt/data", name="data"),)
+        assert shell.asked[0].volumes == ()
+        for names, says in ((("dta",), "there is no volume 'dta'.*data"), (("data", made.asset_id), "at /mnt/data")):
+            refused = opened(stage, ImageShell(IMAGE_ID, volumes=names))
+            with pytest.raises(PlatformError, match=says):
+                await refused.next(TerminalOutput)
+        assert len(shell.asked) == 1
 
 
 async def test_a_node_that_opens_a_shell_is_told_what_is_in_the_secrets_that_are_named() -> None:

@@ -3,7 +3,7 @@ asks of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,12 +11,16 @@ from squall.protocol import volume as wire
 from squall.protocol.asset import VOLUME
 from squall.protocol.bucket import buckets_problem
 from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, UNAVAILABLE, PlatformError
+from squall.protocol.image import step_title
+from squall.protocol.records import replace as replaced
 from squall.protocol.volume import mount_problem
 from squall.server.dispatch.client.callers import Caller
 from squall.server.volume.tree import PathError, parts_of
 
 if TYPE_CHECKING:
     from squall.protocol.function import FunctionSpec
+    from squall.protocol.image import ImageBuild
+    from squall.protocol.image_shell import ImageShell
     from squall.server.dispatch.asset.assets import Assets
     from squall.server.dispatch.asset.volumes import Volumes
     from squall.server.dispatch.fleet.container import Container
@@ -50,21 +54,47 @@ class VolumeMounts:
             PlatformError: `not_found`, `forbidden`, `invalid`.
         """
         for spec in specs:
-            what = f"{method}: function {spec.name!r}"
-            if len(spec.volumes) > OF_FUNCTION_MAX:
-                raise PlatformError(INVALID, f"{what} has {len(spec.volumes)} volumes, at most {OF_FUNCTION_MAX}")
-            problem = mount_problem(spec.volumes)
-            if problem:
-                raise PlatformError(INVALID, f"{what}: {problem}")
+            whose = f"function {spec.name!r}"
+            await self._check(caller, method, whose, spec.volumes)
             if problem := buckets_problem(spec.buckets, spec.volumes):
-                raise PlatformError(INVALID, f"{what}: {problem}")
-            for mount in spec.volumes:
-                try:
-                    if "/".join(parts_of(mount.sub_path)) != mount.sub_path:
-                        raise PathError("a sub-path is written without slashes before, after and beside each other")
-                except PathError as error:
-                    raise PlatformError(INVALID, f"{what}: volume at {mount.target[:200]!r}: {error}") from None
-                await self._assets.used(caller, method, VOLUME, mount.volume_id)
+                raise PlatformError(INVALID, f"{method}: {whose}: {problem}")
+
+    async def check_build(self, caller: Caller, record: ImageBuild) -> None:
+        """Whether the steps of an image may mount the volumes that they name. On which versions, nodes find out.
+
+        Raises:
+            PlatformError: `not_found`, `forbidden`, `invalid`.
+        """
+        for number, step in enumerate(record.spec.steps, start=1):
+            await self._check(caller, "ImageBuild", f"image step {number} ({step_title(step)})", step.volumes)
+
+    async def for_shell(self, caller: Caller, record: ImageShell) -> ImageShell:
+        """A shell with the volumes that it names.
+
+        Raises:
+            PlatformError: `not_found`, `forbidden`, `invalid`.
+        """
+        mounts = []
+        for name in record.volumes:
+            asset = await self._assets.find(caller, "ImageShell", VOLUME, name, record.environment)
+            mounts.append(wire.VolumeMount(asset.asset_id, f"/mnt/{asset.name or asset.asset_id}", name=asset.name))
+        await self._check(caller, "ImageShell", "the shell", mounts)
+        return replaced(record, volumes=(), mounts=tuple(mounts))
+
+    async def _check(self, caller: Caller, method: str, whose: str, mounts: Sequence[wire.VolumeMount]) -> None:
+        what = f"{method}: {whose}"
+        if len(mounts) > OF_FUNCTION_MAX:
+            raise PlatformError(INVALID, f"{what} has {len(mounts)} volumes, at most {OF_FUNCTION_MAX}")
+        problem = mount_problem(mounts)
+        if problem:
+            raise PlatformError(INVALID, f"{what}: {problem}")
+        for mount in mounts:
+            try:
+                if "/".join(parts_of(mount.sub_path)) != mount.sub_path:
+                    raise PathError("a sub-path is written without slashes before, after and beside each other")
+            except PathError as error:
+                raise PlatformError(INVALID, f"{what}: volume at {mount.target[:200]!r}: {error}") from None
+            await self._assets.used(caller, method, VOLUME, mount.volume_id)
 
     async def starts(self, container: Container) -> tuple[wire.VolumeStart, ...]:
         """The volumes of a container that is to start, each with its version then.

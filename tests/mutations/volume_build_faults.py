@@ -1,0 +1,87 @@
+"""Mutations of volumes in steps of images and in shells."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+VOLUMES = "tests/agent/volume/test_volumes.py::"
+BUILDS = "tests/agent/image/test_builder.py::"
+SERVER = "tests/server/dispatch/"
+STEPS = "src/squall/agent/image/step_container.py"
+MOUNTS = "src/squall/server/dispatch/asset/volume_mounts.py"
+
+VOLUME_BUILD_FAULTS = (
+    Mutation(
+        "step-volumes-left-open",
+        "step with a volume that fails, or does not start",
+        "its volumes are closed only after a good end",
+        (
+            Change(
+                STEPS,
+                "            try:\n                await self._network.release(slot)\n            finally:\n",
+                "            await self._network.release(slot)\n            if False:\n",
+            ),
+        ),
+        {f"{BUILDS}test_volumes_of_a_failed_step_are_closed_as_those_of_others": "len(volumes.closed) == 2"},
+    ),
+    Mutation(
+        "step-mount-point-in-layer",
+        "step that has a volume mounted where the image has nothing",
+        "the mount point becomes a directory of the image",
+        (
+            Change(
+                "src/squall/agent/image/layer_maker.py",
+                "*(one.target for one in making.step.volumes), ",
+                "",
+            ),
+        ),
+        {f"{BUILDS}test_step_has_its_volumes_and_its_layer_no_mount_point": "os.listdir(built.layers[1])"},
+    ),
+    Mutation(
+        "step-waits-for-server",
+        "step that ends while the server is away",
+        "what it wrote is tried to commit all the same, while the build waits",
+        (
+            Change(
+                "src/squall/agent/volume/volumes.py",
+                "        if not self._source.is_connected or self._is_stopped:\n",
+                "        if self._is_stopped:\n",
+            ),
+        ),
+        {
+            f"{VOLUMES}test_what_a_step_has_written_waits_for_a_server_and_not_the_step": (
+                'not await node.volumes.close_now("step")'
+            )
+        },
+    ),
+    Mutation(
+        "step-volumes-unchecked",
+        "build that a container asks for, with a volume of another environment",
+        "the server looks at no volumes of builds",
+        (
+            Change(
+                "src/squall/server/dispatch/streams.py",
+                "            await self._plane.volume_mounts.check_build(caller, record)\n",
+                "",
+            ),
+        ),
+        {
+            f"{SERVER}asset/test_volumes.py::"
+            "test_a_build_mounts_volumes_that_are_there_and_in_a_container_those_of_its_environment": (
+                "failure = await failure_of(built(client, mount))"
+            )
+        },
+    ),
+    Mutation(
+        "shell-mounts-believed",
+        "client that says by itself what a shell is to mount",
+        "the node is told so",
+        (Change(MOUNTS, "volumes=(), mounts=tuple(mounts))", "volumes=(), mounts=(*mounts, *record.mounts))"),),
+        {
+            f"{SERVER}image/test_shell.py::"
+            "test_a_node_that_opens_a_shell_is_told_which_volumes_are_named_and_where_they_are_to_be": (
+                "shell.asked[0].mounts =="
+            )
+        },
+    ),
+)
