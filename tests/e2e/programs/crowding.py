@@ -6,6 +6,7 @@ import os
 import random
 import sys
 import time
+from collections.abc import Callable, Iterable
 
 import squall
 
@@ -72,7 +73,7 @@ def write_in_place(seed: int, seconds: float) -> int:
     return write(seed, seconds, False)
 
 
-def look(read, paths) -> list[str]:
+def look(read: Callable[[str], bytes], paths: Iterable[str]) -> list[str]:
     torn = []
     for path in paths:
         if ".new-" not in path and not is_whole(read(path)):
@@ -111,8 +112,8 @@ def crowd(seed: int, seconds: float) -> None:
         reading = [read.spawn(seconds) for _ in range(2)]
         for call in calls:
             print(f"wrote {call.get()}", flush=True)
-        for call in reading:
-            count, torn = call.get()
+        for looks in reading:
+            count, torn = looks.get()
             print(f"read {count}, torn {torn}", flush=True)
 
 
