@@ -36,7 +36,8 @@ async def test_a_fork_sees_the_version_that_it_begins_with(
 ) -> None:
     template = await forge.ready()
     volume = versions.make({"a": b"one", "dir/b": b"two"})
-    spec = forge.spec(template, LIST, volumes=[volume])
+    look = "import os; print(sorted(os.listdir('/data')), open('/data/a').read(), was_told_to_wait)"
+    spec = forge.spec(template, look, volumes=[volume])
     for is_parked in steps:
         await forge.runtime.prepare(spec, is_parked=is_parked)
 
@@ -46,7 +47,7 @@ async def test_a_fork_sees_the_version_that_it_begins_with(
         started = await forge.runtime.start(spec)
 
     ended = await forge.containers.finish(Running(spec.container_id, started))
-    assert (ended.stdout, ended.stderr) == ("['a', 'dir'] one\n", "")
+    assert (ended.stdout, ended.stderr) == (f"['a', 'dir'] one {True in steps}\n", "")
     assert "volumes" in started.phase_ms
 
 
@@ -88,8 +89,13 @@ async def test_a_fork_that_waits_sees_and_keeps_nothing_of_a_volume(forge: Forge
     binds = (*BINDS, Bind(str(hook), "/late.py"))
     template = await forge.ready("--late", "/late.py", binds=binds)
 
-    ended = await forge.run(template, "print(open('/seen').read()); " + LIST, volumes=[volume], binds=binds)
+    spec = forge.spec(template, "print(open('/seen').read()); " + LIST, volumes=[volume], binds=binds)
+    await forge.runtime.prepare(spec, is_parked=True)
+    (status,) = [one for one in await forge.runtime.list() if one.container_id == spec.container_id]
+    assert os.listdir(f"/proc/{status.pid}/root/data") == [".squall"]
+    started = await forge.runtime.begin(spec.container_id, spec.env, [volume])
 
+    ended = await forge.containers.finish(Running(spec.container_id, started))
     assert ended.stdout == "(['.squall'], False)\n['a'] one\n"
 
 

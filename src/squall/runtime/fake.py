@@ -280,7 +280,7 @@ class FakeRuntime:
         if container_id not in self._machine.parked:
             self._check_template(spec)
         self._machine.parked.discard(container_id)
-        if [one.name for one in volumes] != [one.name for one in spec.volumes]:
+        if [(one.name, one.target) for one in volumes] != [(one.name, one.target) for one in spec.volumes]:
             raise RuntimeFailure(f"cannot begin container {container_id}: it was prepared for other volumes")
         return self._run(replace(spec, env=dict(env), volumes=volumes))
 

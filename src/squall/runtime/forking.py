@@ -189,8 +189,8 @@ class Forking:
                 return
             self._poller.watch(clone.pidfd, lambda _: self._on_clone_ended(entry))
             answer(Reply())
-            if clone.waiting is None:
-                # Nobody has let it begin at once.
+            if clone.waiting is None and not entry.is_mounting:
+                # Nobody has let it begin at once: it has time to get further.
                 self._clones.let_wait(clone)
 
         try:

@@ -121,12 +121,14 @@ async def test_what_is_made_ahead_has_places_and_what_begins_has_versions(world:
 async def test_a_cell_is_for_the_volumes_that_it_was_made_with(world: World) -> None:
     async with node(world, start_path="fork"):
         await started(world, volumes=EMPTY)
+        await until(lambda: template_of(world).cells)
         old = set(world.machine.prepared)
         other = (VolumeStart(VolumeMount("vo-2", "/other")),)
 
         _, answer = await started(world, volumes=other)
 
         assert answer.path == "fork"
+        assert "failed_fork" not in answer.phase_ms
         (clone,) = [one for one in specs(world, "ce-") if one.volumes[0].target == "/other"]
         assert clone.container_id not in old
 
