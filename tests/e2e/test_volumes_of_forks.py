@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.installation import PROGRAMS, Installation, wait_until
+from tests.e2e.test_fault_templates import clones_that_wait
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -107,20 +108,43 @@ def test_a_hook_commits_and_reloads(deployed: Installation) -> None:
     assert ask(deployed, CALL.format(name="Committing", method="said", arguments="")) == "committed"
 
 
+def lingering(squall: Installation, name: str) -> str:
+    """The container of a call that has written a file of this name, and goes on."""
+    code = CALL.format(name="Model", method="linger", arguments=repr(name))
+    squall.start("-c", code, executable=(sys.executable,))
+    wait_until(lambda: "busy" in [one["state"] for one in squall.containers()], "the call runs", 20)
+    (container_id,) = [one["container_id"] for one in squall.containers() if one["state"] == "busy"]
+    assert squall.path_of(container_id) in FORKED
+    squall.start("container", "logs", "-f", container_id).wait_said("written")
+    return str(container_id)
+
+
+def names(squall: Installation) -> list[str]:
+    return squall.command("volume", "ls", "kept").out.split()
+
+
 def test_what_forks_write_outlives_everything_that_is_killed(deployed: Installation) -> None:
     predicted(deployed)
-    code = CALL.format(name="Model", method="linger", arguments="'kept-by-a-fork'")
-    running = deployed.start("-c", code, executable=(sys.executable,))
-    wait_until(lambda: "busy" in [one["state"] for one in deployed.containers()], "the call runs", 20)
-    (container_id,) = [one["container_id"] for one in deployed.containers() if one["state"] == "busy"]
-    assert deployed.path_of(container_id) in FORKED
-    logs = deployed.start("container", "logs", "-f", container_id)
-    logs.wait_said("written")
+    lingering(deployed, "kept-by-a-fork")
     os.kill(deployed.server_pid(), signal.SIGKILL)
     for pid in deployed.processes():
         os.kill(pid, signal.SIGKILL)
 
     assert deployed.command("server", "start").code == 0
-    wait_until(lambda: "kept-by-a-fork" in deployed.command("volume", "ls", "kept").out, "it is committed", 60)
-    running.close()
-    logs.close()
+    wait_until(lambda: "kept-by-a-fork" in names(deployed), "it is committed", 60)
+
+
+def test_the_next_agent_has_templates_and_forks_with_their_volumes(deployed: Installation) -> None:
+    predicted(deployed)
+    wait_until(lambda: bool(clones_that_wait(deployed)), "clones wait", 30)
+    container_id = lingering(deployed, "kept-by-a-fork")
+    os.kill(deployed.server_pid(), signal.SIGKILL)
+    assert deployed.command("server", "start").code == 0
+
+    wait_until(lambda: "kept-by-a-fork" in names(deployed), "it is committed in the background", 60)
+    assert [one["state"] for one in deployed.containers() if one["container_id"] == container_id] == ["busy"]
+    after = predicted(deployed)
+    assert after["files"] == "downloaded kept-by-a-fork weights"
+    assert deployed.path_of(after["container"]) in FORKED
+    history = deployed.command("volume", "history", "kept").out
+    assert history.count("tp-") == 1, f"the hook has run once:\n{history}"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.long
 ON_A_VOLUME = """
 import os
 os.chdir({top!r} + "/in")
-words = open("words")
+words = open("words", "rb", buffering=0)
 words.read(2)
 def seen():
     return words.read(), os.getcwd(), os.listdir(".")
@@ -50,7 +50,7 @@ def test_files_and_directories_on_volumes_are_there_when_a_fork_begins(
     one.agent.expect("GuestHello", GuestHello)
     one.say_boot("ct-1")
 
-    assert one.call() == ("e two", str(top / "in"), ["words"])
+    assert one.call() == (b"e two", str(top / "in"), ["words"])
 
 
 @pytest.mark.parametrize("becomes", ["another", "nothing"])
@@ -70,5 +70,5 @@ def test_a_fork_does_not_begin_with_another_file_on_a_volume_than_its_template_h
     fork.tell({ENV_CONTAINER_ID: "ct-1", ENV_TOKEN: "secret"})
 
     why = {"another": "it is another one here", "nothing": "No such file or directory"}[becomes]
-    assert why in fork.said()["error"]
+    assert why in fork.said().get("error", "it has begun")
     fork.close()

@@ -10,6 +10,7 @@ from tests.mutations.deploy_faults import DEPLOY_FAULTS
 from tests.mutations.dict_queue_faults import DICT_QUEUE_FAULTS
 from tests.mutations.durable_faults import DURABLE_FAULTS
 from tests.mutations.flight_faults import FLIGHT_FAULTS
+from tests.mutations.fork_volume_faults import FORK_VOLUME_FAULTS
 from tests.mutations.guest_template_faults import GUEST_TEMPLATE_FAULTS
 from tests.mutations.gvisor_faults import GVISOR_FAULTS
 from tests.mutations.image_build_faults import IMAGE_BUILD_FAULTS
@@ -71,4 +72,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *VOLUME_CLIENT_FAULTS,
     *VOLUME_BUILD_FAULTS,
     *VOLUME_MOUNT_FAULTS,
+    *FORK_VOLUME_FAULTS,
 )
