@@ -9,6 +9,7 @@ import pytest
 
 from squall.protocol.app import DEPLOYED, EPHEMERAL, STOPPED
 from squall.protocol.asset import SECRET
+from squall.protocol.bucket import BucketMount
 from squall.protocol.function import FunctionOptions
 from squall.server.model.asset import StoredAsset
 from squall.server.model.secret import SealedSecret
@@ -92,21 +93,23 @@ async def test_what_is_in_a_deleted_asset_is_purged(store: Store) -> None:
 async def test_those_go_that_nothing_leads_to(store: Store) -> None:
     await store.assets.put(StoredAsset("st-1", SECRET, "token"))
     await store.put_app(StoredApp("ap-1", "web", EPHEMERAL, 1.0, None))
-    await store.put_functions((make_spec("ap-1", secrets=("st-3",)),))
+    buckets = (BucketMount("public", "/a"), BucketMount("bucket", "/b", secret_id="st-9"))
+    await store.put_functions((make_spec("ap-1", secrets=("st-3",), buckets=buckets),))
     options = FunctionOptions(secrets=("st-4",))
     await store.put_variant(StoredVariant("fu-v", make_spec("ap-1").function_id, "ap-1", options=options))
     await store.put_app(StoredApp("ap-2", "ended", EPHEMERAL, 1.0, None))
     await store.put_functions((make_spec("ap-2", secrets=("st-6",)),))
     for number, app_id in ((1, ""), (2, ""), (3, "ap-1"), (4, "ap-1"), (5, "ap-1"), (6, "ap-2"), (7, "ap-none")):
         await store.secrets.put(make_secret(number, app_id, f"mark-{number}" if app_id else ""))
+    await store.secrets.put(make_secret(9, "ap-1", "mark-9"))
     await store.secrets.put(make_secret(8, "ap-1", "mark-8", kept_at=9.0))
     await store.set_app_state("ap-2", STOPPED, 2.0)
 
     assert await store.secrets.prune(1.0) == 0
     assert await store.secrets.prune(5.0) == 4
 
-    left = await kept(store, *(f"st-{number}" for number in range(1, 9)))
-    assert [one.secret_id for one in left] == ["st-1", "st-3", "st-4", "st-8"]
+    left = await kept(store, *(f"st-{number}" for number in range(1, 10)))
+    assert [one.secret_id for one in left] == ["st-1", "st-3", "st-4", "st-8", "st-9"]
 
 
 @pytest.mark.parametrize("is_kept", [True, False])
@@ -114,7 +117,8 @@ async def test_a_version_keeps_what_it_names_as_long_as_it_is_kept(store: Store,
     app = StoredApp("ap-1", "web", DEPLOYED, 1.0, None)
     for number in (1, 2):
         await store.secrets.put(make_secret(number, "ap-1", f"mark-{number}"))
-        spec = make_spec("ap-1", secrets=(f"st-{number}",), version=number)
+        fields = {"buckets": (BucketMount("bucket", "/b", secret_id=f"st-{number}"),)}
+        spec = make_spec("ap-1", version=number, **({"secrets": (f"st-{number}",)} if number == 2 else fields))
         version = StoredVersion("ap-1", number, float(number), f"deploy-{number}", "rolling", "", "0.1", "ann", None)
         await store.publish_version(app, version, (spec,), frozenset(), 10 if is_kept else 1)
 

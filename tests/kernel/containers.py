@@ -73,6 +73,7 @@ class Running:
         self.container_id = container_id
         self.pid = started.pid
         self.phase_ms = started.phase_ms
+        self.bucket_pids = started.bucket_pids
         self.stdout = Output(started.stdout_fd)
         self.stderr = Output(started.stderr_fd)
 

@@ -12,13 +12,18 @@ from typing import Any
 
 import pytest
 
+from squall.agent.bucket import files_dir
+from squall.agent.disk_use import deleted_use
 from squall.runtime.bucket.program import S3FS_PROGRAMS
 from squall.runtime.cgroup import detect_cgroups
+from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import FeatureMissing, RuntimeFailure
+from squall.runtime.removal import mounts_below
 from squall.runtime.spec import GVISOR, Bucket, ExitStatus
+from squall.runtime.sweep import sweep
 from tests.buckets import BUCKET, KEYS, URL, Store
 from tests.kernel.containers import Containers, Running, shell, until
-from tests.kernel.machine import INSTANCE
+from tests.kernel.test_spawner import is_alive
 
 pytestmark = pytest.mark.skipif(
     not any(map(os.path.exists, S3FS_PROGRAMS)), reason="missing program: s3fs (package s3fs, see make setup)"
@@ -26,6 +31,15 @@ pytestmark = pytest.mark.skipif(
 
 
 PATIENCE_S = 300.0
+
+
+# A shell would close what it has written to.
+WRITES_ON = [
+    "python3",
+    "-c",
+    "import os, time; os.write(os.open('/data/open', os.O_CREAT | os.O_WRONLY), bytes(30_000_000)); "
+    "print('ready', flush=True); time.sleep(60)",
+]
 
 
 @pytest.fixture
@@ -218,7 +232,7 @@ async def test_its_program_may_do_nothing_but_serve(containers: Containers, stor
     assert sorted(os.listdir(f"{top}/etc"))[:1] != []
     assert not os.path.exists(f"{top}/etc/shadow")
     assert not os.path.exists(f"{top}/root")
-    assert not os.path.exists(f"{top}/proc/1")
+    assert len([name for name in os.listdir(f"{top}/proc") if name.isdigit()]) == 2
     assert KEYS["AWS_SECRET_ACCESS_KEY"] not in Path(f"/proc/{pid}/cmdline").read_text()
     descriptors = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
     assert {one.partition(":")[0] for one in descriptors} <= {"pipe", "/fuse", "/dev/null", "socket"}, descriptors
@@ -256,28 +270,27 @@ async def test_nothing_is_left_of_one_that_has_ended(containers: Containers, sto
     await containers.runtime.remove(running.container_id)
 
     assert not server_pids()
-    assert not [name for name in detect_cgroups().names(f"squall/{INSTANCE}") if "bucket" in name]
+    assert not [name for name in detect_cgroups().names(f"squall/{containers.base.name}") if "bucket" in name]
     assert [
         path.name for path in (containers.base / running.container_id / "buckets").rglob("*") if path.is_file()
     ] == []
 
 
 async def test_one_that_was_killed_has_sent_what_it_had_open(containers: Containers, store: Store) -> None:
-    script = shell("exec 3> /data/open; echo half >&3; echo ready; sleep 60")
-    running = await containers.start(*script, buckets=[bucket()], network=store.slot)
+    running = await containers.start(*WRITES_ON, buckets=[bucket()], network=store.slot)
     await running.stdout.read_until("ready")
 
     await containers.runtime.kill(running.container_id, signal.SIGKILL)
     await containers.exit(running)
 
-    assert store.get("open") == b"half\n"
+    assert store.keys() == ["open"]
+    assert len(store.get("open")) == 30_000_000
 
 
 async def test_one_that_is_killed_while_its_store_is_silent_ends_in_bounded_time(
     containers: Containers, store: Store
 ) -> None:
-    script = shell("exec 3> /data/open; echo half >&3; echo ready; sleep 60")
-    running = await containers.start(*script, buckets=[bucket()], network=store.slot)
+    running = await containers.start(*WRITES_ON, buckets=[bucket()], network=store.slot)
     await running.stdout.read_until("ready")
     store.stall()
 
@@ -343,7 +356,46 @@ async def test_one_that_is_removed_while_its_store_is_silent_was_never_there(
     with pytest.raises(RuntimeFailure):
         await starting
     assert not server_pids()
-    assert not [name for name in detect_cgroups().names(f"squall/{INSTANCE}") if "bucket" in name]
+    assert not [name for name in detect_cgroups().names(f"squall/{containers.base.name}") if "bucket" in name]
+
+
+async def test_what_is_being_written_is_found_on_the_disk(containers: Containers, store: Store) -> None:
+    script = shell("head -c 50000000 /dev/zero > /data/small; head -c 50000000 /dev/urandom >&3; echo ready; sleep 60")
+    running = await containers.start(
+        *shell(f"exec 3> /data/large; {script[2]}"), buckets=[bucket()], network=store.slot
+    )
+    await running.stdout.read_until("ready")
+
+    (pid,) = running.bucket_pids
+    files = files_dir(containers.base / running.container_id, 0)
+
+    adopted = await containers.runtime.adopt(running.container_id)
+    os.close(adopted.stdout_fd)
+    os.close(adopted.stderr_fd)
+    assert adopted.bucket_pids == running.bucket_pids
+    assert 40_000_000 < deleted_use(pid, [files]).space_bytes < 90_000_000
+    assert not os.listdir(files)
+    # While the store is there that it is sent to.
+    await containers.runtime.remove(running.container_id)
+
+
+async def test_killed_spawner_takes_the_programs_along_and_a_sweep_leaves_nothing(
+    data_dir: Path, rootfs: str, store: Store
+) -> None:
+    runtime = await SpawnerRuntime.open(str(data_dir / "spawner"), data_dir.name, idle_s=5)
+    containers = Containers(runtime, data_dir, rootfs)
+    running = await containers.start(*shell("echo ready; sleep 1000"), buckets=[bucket()], network=store.slot)
+    await running.stdout.read_until("ready")
+
+    os.kill(runtime.spawner_pid, signal.SIGKILL)
+    await until(lambda: not server_pids() and not is_alive(running.pid) and not is_alive(runtime.spawner_pid))
+    found = sweep(str(data_dir / "spawner"), data_dir.name)
+
+    assert found == ["ct-1"]
+    assert detect_cgroups().names(f"squall/{data_dir.name}") == []
+    assert mounts_below(str(data_dir)) == []
+    running.close()
+    await runtime.close()
 
 
 async def test_a_frozen_container_s_program_goes_on(containers: Containers, store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.mutations.agent_template_faults import AGENT_TEMPLATE_FAULTS
 from tests.mutations.attempt_faults import ATTEMPT_FAULTS
+from tests.mutations.bucket_faults import BUCKET_FAULTS
 from tests.mutations.class_faults import CLASS_FAULTS
 from tests.mutations.cold_start_faults import COLD_START_FAULTS
 from tests.mutations.deploy_faults import DEPLOY_FAULTS
@@ -73,4 +74,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *VOLUME_BUILD_FAULTS,
     *VOLUME_MOUNT_FAULTS,
     *FORK_VOLUME_FAULTS,
+    *BUCKET_FAULTS,
 )

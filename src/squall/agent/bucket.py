@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from squall.protocol.bucket import BucketStart
 from squall.runtime.spec import Bucket
+
+
+def files_dir(directory: Path, number: int) -> str:
+    """Where a bucket of a container has what is read or written just now: the runtime makes it."""
+    return str(directory / "buckets" / str(number) / "files")
 
 
 def buckets_of(starts: Sequence[BucketStart]) -> tuple[Bucket, ...]:

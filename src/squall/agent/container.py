@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from squall.agent.outfit import Outfit
@@ -24,6 +25,8 @@ class Container:
     is_running: bool = False
     has_exited: bool = False
     pid: int = 0
+    bucket_pids: Sequence[int] = ()
+    """Of the programs that serve its buckets."""
     over_disk: str = ""
     """Why it was ended for what it wrote."""
     phase_ms: dict[str, float] = field(default_factory=dict)

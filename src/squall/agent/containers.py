@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+from squall.agent.bucket import files_dir
 from squall.agent.config import AgentConfig
 from squall.agent.container import Container
 from squall.agent.disk import NO_LIMIT, Writer, disk_limit
@@ -242,6 +243,7 @@ class Containers:
         assert container.outfit.socket is not None
         container.outfit.socket.is_up(functools.partial(self._services.log_sender.ahead, catch_up))
         container.pid = started.pid
+        container.bucket_pids = started.bucket_pids
         container.is_running = True
         container.started.set()
         if container.early_exit is not None and container.early_exit[0] == container.runtime_id:
@@ -268,6 +270,9 @@ class Containers:
             if written:
                 writer = Writer(one.container_id, (written,), one.pid, NO_LIMIT, isolation=isolation, place="volumes")
                 found.append(writer)
+            for number, pid in enumerate(one.bucket_pids):
+                files = files_dir(one.outfit.directory, number)
+                found.append(Writer(one.container_id, (files,), pid, NO_LIMIT, place=f"bucket {number}"))
         return found
 
     def over_disk(self, container_id: str, why: str) -> None:

@@ -392,7 +392,8 @@ def _find_process(pid: int) -> int | None:
 def _started(result: dict[str, Any], descriptors: list[int]) -> Started:
     stdout_fd, stderr_fd = descriptors
     env, cwd = result.get("env", {}), result.get("cwd", "")
-    return Started(result["pid"], stdout_fd, stderr_fd, result["phase_ms"], env, cwd)
+    bucket_pids = tuple(result.get("bucket_pids", ()))
+    return Started(result["pid"], stdout_fd, stderr_fd, result["phase_ms"], env, cwd, bucket_pids)
 
 
 def _connect(state_dir: str) -> socket.socket | None:

@@ -28,6 +28,8 @@ class Started:
     env: Mapping[str, str] = field(default_factory=dict)
     cwd: str = ""
     """Of a fork of a template that is adopted, what it began with: its process was not started with these."""
+    bucket_pids: Sequence[int] = ()
+    """Of the programs that serve its buckets, in the order of these."""
 
 
 @dataclass(frozen=True, slots=True)

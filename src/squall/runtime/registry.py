@@ -131,6 +131,7 @@ class Registry:
         values = entry.started_values
         if entry.clone is not None:
             values |= {"env": dict(entry.spec.env), "cwd": entry.spec.cwd}
+        values["bucket_pids"] = self._buckets.pids(container_id)
         return Reply(values, copy_descriptors(*entry.outputs))
 
     def _there(self, container_id: str) -> Entry:
@@ -284,7 +285,8 @@ class Registry:
             entry.phase_ms["execute"] = (time.monotonic_ns() - entry.executed_ns) / 1e6
             if entry.spec.is_template and entry.spec.isolation == GVISOR:
                 self._snapshots.begin(entry)
-            answer(Reply(entry.started_values, outputs))
+            bucket_pids = self._buckets.pids(entry.spec.container_id)
+            answer(Reply({**entry.started_values, "bucket_pids": bucket_pids}, outputs))
 
     def _begin_template(self, entry: Entry) -> None:
         """Execute the program of a template beside its first process."""

@@ -10,6 +10,7 @@ import fcntl
 import os
 import time
 
+from squall.runtime.bucket.program import container_of
 from squall.runtime.cgroup import Cgroup, CgroupTree, detect_cgroups
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.records import Records, check_name
@@ -72,7 +73,7 @@ def sweep_locked(state_dir: str, instance: str) -> list[str]:
     for name, group in groups:
         if group:
             _remove_cgroup(group)
-        found.add(name.rpartition("/")[2])
+        found.add(container_of(name.rpartition("/")[2]))
     remove_parents(tree)
     records = Records(records_path(state_dir))
     for record in list(records.all()):

@@ -80,6 +80,7 @@ def furnish_bucket_server(operation: op.FurnishBucketServer, _: object) -> None:
     os.makedirs(operation.writable, mode=0o700, exist_ok=True)
     os.chown(operation.writable, operation.owner, operation.owner)
     _attach(operation.writable, "tmp", closed | sc.MOUNT_ATTR_NOEXEC)
+    os.mkdir("proc", 0o755)
     os.mkdir("mnt", 0o700)
     os.chown("mnt", operation.owner, operation.owner)
 

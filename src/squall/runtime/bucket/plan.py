@@ -10,6 +10,7 @@ from squall.runtime import operations as op
 from squall.runtime.bucket.program import HANDOVER_PROGRAMS, arguments, environment
 from squall.runtime.plan import NOFILE_MAX, written_files
 from squall.runtime.spec import Bucket, ContainerSpec
+from squall.runtime.syscalls import MS_NODEV, MS_NOEXEC, MS_NOSUID, MS_RDONLY
 
 MADE_FD = 99
 FILES, PLACE = "/tmp", "/mnt"
@@ -62,6 +63,8 @@ def plan_server(spec: ContainerSpec, bucket: Bucket, program: str, tasks_paths: 
             spec.id_range.start + _USER,
         ),
         op.PivotRoot(f"{top}/root"),
+        # By this the node finds what it has open, and what that takes.
+        op.MountKind("proc", "/proc", MS_NOSUID | MS_NODEV | MS_NOEXEC | MS_RDONLY),
     ]
     env = environment(bucket, spec.network.env if spec.network else {})
     confine: list[op.Operation] = [

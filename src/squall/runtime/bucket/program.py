@@ -34,6 +34,19 @@ _GIVEN_NAMES = (
 )
 
 
+_OF_BUCKETS = ".buckets"
+
+
+def cgroup_name(container_id: str) -> str:
+    """Of the programs of a container, beside the container's own."""
+    return f"{container_id}{_OF_BUCKETS}"
+
+
+def container_of(name: str) -> str:
+    """The container that a cgroup belongs to, by its name."""
+    return name.removesuffix(_OF_BUCKETS)
+
+
 def find_s3fs() -> str:
     """Where it is on this machine.
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from squall.runtime import syscalls as sc
 from squall.runtime.aside import run_aside
 from squall.runtime.bucket.plan import directory_of, in_words, plan_server
-from squall.runtime.bucket.program import cause_of, find_s3fs
+from squall.runtime.bucket.program import cause_of, cgroup_name, find_s3fs
 from squall.runtime.cgroup import Cgroup, CgroupTree
 from squall.runtime.clones import kill_process
 from squall.runtime.container import DEVICES, CgroupEntry, Done, Outcome, Reply, close_descriptors, receive
@@ -115,11 +115,11 @@ class BucketServers:
         program = find_s3fs()
         count = len(spec.buckets)
         limits = Limits(memory_bytes=MEMORY_BYTES * count, pids_max=PIDS_MAX * count)
-        name = f"squall/{self._instance}/{spec.container_id}.buckets"
+        name = f"squall/{self._instance}/{cgroup_name(spec.container_id)}"
         group = _Group(spec, self._tree.create(name, limits, DEVICES), answer)
         self._groups[spec.container_id] = group
         self._user_namespaces.get(spec.id_range)
-        self._user_namespaces.hold(_holder(spec), spec.id_range)
+        self._user_namespaces.hold(cgroup_name(spec.container_id), spec.id_range)
         try:
             for bucket in spec.buckets:
                 self._begin(group, bucket, program)
@@ -211,6 +211,10 @@ class BucketServers:
         for server in self._groups[container_id].servers if container_id in self._groups else ():
             taken[server.bucket.name] = server.mount_fds.pop()
         return taken
+
+    def pids(self, container_id: str) -> list[int]:
+        """Of those of a container, in the order of its buckets."""
+        return [one.forked.pid for one in self._groups[container_id].servers] if container_id in self._groups else []
 
     def _is_late(self, group: _Group) -> None:
         if not group.is_up:
@@ -305,13 +309,9 @@ class BucketServers:
         failure = outcome if isinstance(outcome, RuntimeFailure) else None
         group.is_removing = False
         if failure is None:
-            self._user_namespaces.let_go(_holder(group.spec))
+            self._user_namespaces.let_go(cgroup_name(group.spec.container_id))
             self._groups.pop(group.spec.container_id, None)
         ends: Sequence[Done] = group.ends
         group.ends = []
         for done in ends:
             done(failure)
-
-
-def _holder(spec: ContainerSpec) -> str:
-    return f"{spec.container_id}.buckets"

@@ -55,9 +55,9 @@ class VolumeMounts:
         """
         for spec in specs:
             whose = f"function {spec.name!r}"
-            await self._check(caller, method, whose, spec.volumes)
             if problem := buckets_problem(spec.buckets, spec.volumes):
                 raise PlatformError(INVALID, f"{method}: {whose}: {problem}")
+            await self._check(caller, method, whose, spec.volumes)
 
     async def check_build(self, caller: Caller, record: ImageBuild) -> None:
         """Whether the steps of an image may mount the volumes that they name. On which versions, nodes find out.
