@@ -42,6 +42,19 @@ def test_commits_are_seen_after_a_reload_and_by_new_containers(squall: Installat
     assert said[10] == "removed missing ['a', 'b', 'c', 'd']", "a container keeps what it has seen"
 
 
+def test_options_mount_other_volumes_in_the_place_of_those_there_were(squall: Installation) -> None:
+    ended = squall.command("run", f"{PROGRAMS}/mounting_others.py")
+
+    assert ended.code == 0, str(ended)
+    said = [line for line in ended.out.splitlines() if line]
+    assert said[:2] == ["functions ['/kept'] ['/other'] ['/other']", "classes ['/other'] ['/kept']"]
+    assert said[2].startswith("read-only [Errno 30]")
+    assert said[3].startswith("missing ")
+    assert "no volume 'no-such'" in said[3]
+    got = ("volume", "get", "of-variants", "written", "-")
+    wait_until(lambda: squall.command(*got).out == "by a variant", "it is committed", 20)
+
+
 @NEEDS_RUNSC
 def test_under_gvisor_versions_are_committed_and_swapped_as_elsewhere(squall: Installation) -> None:
     ended = squall.command("run", f"{PROGRAMS}/keeping.py::apart", "--name", "g", "--text", "of gvisor")

@@ -1,4 +1,4 @@
-"""Mutations of volumes in steps of images and in shells."""
+"""Mutations of volumes in steps of images, in shells and in options."""
 
 from __future__ import annotations
 
@@ -11,6 +11,35 @@ STEPS = "src/squall/agent/image/step_container.py"
 MOUNTS = "src/squall/server/dispatch/asset/volume_mounts.py"
 
 VOLUME_BUILD_FAULTS = (
+    Mutation(
+        "options-leave-buckets",
+        "function with a bucket that is called with other volumes",
+        "its bucket stays",
+        (
+            Change(
+                "src/squall/server/model/variant.py",
+                "        buckets=base.buckets if options.volumes is None else (),\n",
+                "",
+            ),
+        ),
+        {
+            "tests/server/model/test_variant.py::"
+            "test_options_take_the_place_of_what_the_function_has[options6-changed6]": ("found == expected")
+        },
+    ),
+    Mutation(
+        "options-volumes-unchecked",
+        "options that name a volume that is not there, or a place that cannot be",
+        "the server makes the variant",
+        (
+            Change(
+                "src/squall/server/dispatch/methods.py",
+                "        if record.options is not None and record.options.volumes:\n",
+                "        if False:\n",
+            ),
+        ),
+        {f"{SERVER}asset/test_volume_mounts.py::test_options_mount_volumes_that_are_there": "failure_of("},
+    ),
     Mutation(
         "step-volumes-left-open",
         "step with a volume that fails, or does not start",
@@ -66,7 +95,7 @@ VOLUME_BUILD_FAULTS = (
             ),
         ),
         {
-            f"{SERVER}asset/test_volumes.py::"
+            f"{SERVER}asset/test_volume_mounts.py::"
             "test_a_build_mounts_volumes_that_are_there_and_in_a_container_those_of_its_environment": (
                 "failure = await failure_of(built(client, mount))"
             )

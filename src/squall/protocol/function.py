@@ -155,6 +155,8 @@ class FunctionOptions:
     is_measured: bool | None = None
     """Starts of its containers are measured: somebody waits for them, and once nothing uses it its templates go."""
     secrets: tuple[str, ...] | None = None
+    volumes: tuple[VolumeMount, ...] | None = None
+    """In the place of all that it has mounted, buckets too."""
 
 
 @record

@@ -11,17 +11,21 @@ from squall.sdk._concurrent import check_concurrency
 from squall.sdk._options import VariantOptions
 
 if TYPE_CHECKING:
-    from squall.sdk.secret import Secret
+    from squall.sdk._given import Given
 
 
-def of_options(name: str, given: Mapping[str, Any]) -> tuple[FunctionOptions, tuple[Secret, ...] | None]:
-    """Those of `.with_options(…)`, and the secrets among them: these have ids when the server knows them.
+def of_options(name: str, given: Mapping[str, Any]) -> tuple[FunctionOptions, Given | None]:
+    """Those of `.with_options(…)`, and what of them has ids when the server knows it.
 
     Raises:
         InvalidError: a value is impossible, or of a later version.
     """
     options = VariantOptions(name, given)
-    return options.record(), options.secrets
+    if options.secrets is None and options.volumes is None:
+        return options.record(), None
+    from squall.sdk._given import Given  # cold start: options with secrets or volumes only
+
+    return options.record(), Given(options.secrets, options.volumes)
 
 
 def of_concurrency(name: str, max_inputs: int, target_inputs: int | None) -> FunctionOptions:

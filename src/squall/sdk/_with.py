@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from typing import Self
 
     from squall.protocol.function import FunctionOptions
+    from squall.sdk._given import Given
     from squall.sdk.retries import Retries
-    from squall.sdk.secret import Secret
 
 Pair = float | tuple[float, float]
 """A request, or a request and a limit."""
@@ -26,8 +26,8 @@ class With:
 
     if TYPE_CHECKING:
 
-        def _with(self, options: FunctionOptions, secrets: tuple[Secret, ...] | None = None) -> Self:
-            """The same with these options, too; of each its own. Secrets are all that it has then."""
+        def _with(self, options: FunctionOptions, given: Given | None = None) -> Self:
+            """The same with these options, too; of each its own. What is given takes the place of what it had."""
 
     @checked(".with_options")
     def with_options(
@@ -50,8 +50,8 @@ class With:
     ) -> Self:
         """The same in a pool of containers of its own, with these options in place of those it was decorated with.
 
-        What is None stays as it is; `env` is replaced as a whole, and so are `secrets`, with those of the app. Further
-        options are added to these.
+        What is None stays as it is; `env` is replaced as a whole, and so are `secrets` and `volumes`, with those of the
+        app. Further options are added to these.
 
         Raises:
             InvalidError: a value is impossible, or of a later version of Squall.

@@ -22,8 +22,8 @@ from squall.sdk.function import Function
 if TYPE_CHECKING:
     from squall.protocol.function import FunctionOptions
     from squall.sdk._client import Client
+    from squall.sdk._given import Given
     from squall.sdk._user_class import UserClass
-    from squall.sdk.secret import Secret
 
 
 class Cls(With):
@@ -129,10 +129,10 @@ class Cls(With):
     def _parameter_names(self) -> list[str]:
         return [one.name for one in self._user_class.givable] if self._user_class is not None else ["name"]
 
-    def _with(self, options: FunctionOptions, secrets: tuple[Secret, ...] | None = None) -> Cls:
+    def _with(self, options: FunctionOptions, given: Given | None = None) -> Cls:
         if options.batching is not None and self._user_class is not None:
             self._user_class.check_batchable(f"{self._name}.with_batching()")
-        return Cls._make(self._function, self._user_class, self._variant.with_options(options, secrets))
+        return Cls._make(self._function, self._user_class, self._variant.with_options(options, given))
 
     @property
     def service_function(self) -> Function[..., Any]:

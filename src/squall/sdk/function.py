@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from squall.protocol.guest import Boot
     from squall.sdk._autoscaler import FunctionAutoscaler
     from squall.sdk._client import Client
+    from squall.sdk._given import Given
     from squall.sdk._logs import Logs, Place
     from squall.sdk._lookup import Lookup
     from squall.sdk._object import Obj
     from squall.sdk._variant import Variant
     from squall.sdk.app import App
     from squall.sdk.function_call import FunctionCall
-    from squall.sdk.secret import Secret
     from squall.sdk.types import FunctionInfo, FunctionStats
 
 P = ParamSpec("P")
@@ -575,7 +575,7 @@ class Function(With, Generic[P, R]):
             raise NotFoundError(f"class {self._name} has no method {name!r}{self.methods_said()}")
         return found is not None and found.is_generator
 
-    def _with(self, options: FunctionOptions, secrets: tuple[Secret, ...] | None = None) -> Function[P, R]:
+    def _with(self, options: FunctionOptions, given: Given | None = None) -> Function[P, R]:
         if self._method:
             class_name = self._name.partition(".")[0]
             raise InvalidError(
@@ -583,7 +583,7 @@ class Function(With, Generic[P, R]):
             )
         from squall.sdk._variant import Variant  # cold start: as above
 
-        variant = (self._variant or Variant(self)).with_options(options, secrets)
+        variant = (self._variant or Variant(self)).with_options(options, given)
         if options.batching is not None and self._definition is not None:
             from squall.sdk._batched import check_parameters  # cold start: as above
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from squall.protocol.bucket import BucketMount
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import (
     BY_FILE,
@@ -26,6 +27,7 @@ from squall.protocol.function import (
 from squall.protocol.ids import is_id
 from squall.protocol.parameters import encode
 from squall.protocol.records import replace
+from squall.protocol.volume import VolumeMount
 from squall.server.model.variant import (
     check_asked,
     composed,
@@ -52,7 +54,10 @@ BASE = FunctionSpec(
     schedule=Schedule("cron", "* * * * *"),
     version=7,
     hosting=Hosting("aws", ("eu",), None, True),
+    volumes=(VolumeMount("vo-1", "/data"),),
+    buckets=(BucketMount("bucket", "/bucket"),),
 )  # fmt: skip
+OTHER = VolumeMount("vo-2", "/other")
 
 TWO_METHODS = replace(
     BASE, definition=Definition(BY_FILE, "m", "Model", is_class=True, methods=(MethodSpec("one"), MethodSpec("two")))
@@ -74,6 +79,7 @@ def ask(parameters: dict[str, Any] | None = None, version: int = 0, **options: A
         ({"resources": Resources(memory_mib=64)}, {"resources": Resources(1_000, 2_000, 64, None, 100)}),
         ({"retries": RetryPolicy(0)}, {"retries": RetryPolicy(0)}),
         ({"timeout_s": 5.0}, {"timeout_s": 5.0}),
+        ({"volumes": (OTHER,)}, {"volumes": (OTHER,), "buckets": ()}),
         ({"batching": Batching(2, 5)}, {"batching": Batching(2, 5)}),
         ({"hosting": Hosting("gcp", None, "eu")}, {"hosting": Hosting("gcp", ("eu",), "eu", True)}),
         ({"max_containers": 3}, {"scaling": Scaling(0, 3, 1, 60.0, 4, 2)}),
@@ -167,6 +173,7 @@ def test_a_deploy_makes_the_record_anew() -> None:
         (ask(timeout_s=5.0), "Model[timeout=5]"),
         (ask({"size": 3}, 2, resources=Resources(500)), "Model(size=3)[cpu=0.5, v2]"),
         (ask(env={"SECRET": "x"}), "Model[env]"),
+        (ask(volumes=(OTHER, VolumeMount("vo-1", "/data"))), "Model[volumes=/other+/data]"),
     ],
 )
 def test_names_are_for_people(asked: FunctionBind, name: str) -> None:

@@ -306,6 +306,10 @@ class Methods:
             base = await self._dispatcher(caller, "FunctionBind", record.function_id)
             asked = replace(base.spec, function_id="", secrets=record.options.secrets)
             await self._plane.secrets.check(caller, "FunctionBind", (asked,))
+        if record.options is not None and record.options.volumes:
+            base = await self._dispatcher(caller, "FunctionBind", record.function_id)
+            asked = replace(base.spec, volumes=record.options.volumes, buckets=())
+            await self._plane.volume_mounts.check(caller, "FunctionBind", (asked,))
         return FunctionBound(await self._plane.variants.bind(record)), b""
 
     async def _function_stats(

@@ -102,6 +102,8 @@ def merged(base: FunctionSpec, asked: FunctionBind) -> FunctionSpec:
         schedule=None,
         env=base.env if options.env is None else options.env,
         secrets=base.secrets if options.secrets is None else options.secrets,
+        volumes=base.volumes if options.volumes is None else options.volumes,
+        buckets=base.buckets if options.volumes is None else (),
         resources=base.resources if options.resources is None else _sized(base.resources, options.resources),
         scaling=replace(scaling, min_containers=0, **limits, **concurrency),
         retries=base.retries if options.retries is None else options.retries,
@@ -178,6 +180,8 @@ def _shown_options(options: FunctionOptions | None) -> Iterator[str]:
             yield name  # what is in it is for nobody's eyes
         elif name == "is_measured":
             yield "measured"
+        elif name == "volumes":
+            yield f"volumes={'+'.join(mount['target'] for mount in value)}"
         elif isinstance(value, dict):
             yield from (_shown_option(key, one) for key, one in value.items())
         else:

@@ -17,8 +17,6 @@ from squall.protocol.empty import Empty
 from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
 from squall.protocol.errors import EXHAUSTED, UNAVAILABLE, PlatformError
 from squall.protocol.ids import new_id
-from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec
-from squall.protocol.image_steps import debian_slim, run_commands
 from squall.protocol.volume import BLOCK_BYTES, VolumeChange, VolumeCommit, VolumeCommitted, VolumeVersion
 from squall.server.dispatch.asset import volumes as module
 from tests.server.dispatch.client.test_callers import container_of
@@ -668,33 +666,6 @@ async def test_a_container_changes_volumes_of_its_environment_and_is_named_in_th
             ("VolumeRetentionPut", wire.VolumeRetentionPut(here, wire.VolumeRetention(1, 0))),
         ):
             assert (await failure_of(inside.ask(method, record, wire.VolumeCollected))).code == "forbidden"
-
-
-async def built(client: FakeClient, *mounts: wire.VolumeMount) -> None:
-    spec = ImageSpec((debian_slim("3.11"), run_commands(("make it",), volumes=mounts)))
-    assert client.peer is not None
-    async for _ in client.peer.stream("ImageBuild", ImageBuild(spec)).items(BuildEvent):
-        pass
-
-
-async def test_a_build_mounts_volumes_that_are_there_and_in_a_container_those_of_its_environment() -> None:
-    async with staged() as stage:
-        await stage.client.ask("EnvironmentCreate", EnvironmentCreate("dev"), EnvironmentInfo)
-        here, there = await make_volume(stage.client), await make_volume(stage.client, environment="dev")
-        inside = await container_of(stage, await stage.client.function(min_containers=1))
-
-        for client, mount, code in (
-            (stage.client, wire.VolumeMount(new_id("vo"), "/x"), "not_found"),
-            (stage.client, wire.VolumeMount(here, "/x", sub_path="../x"), "invalid"),
-            (stage.client, wire.VolumeMount(here, "/proc"), "invalid"),
-            (inside, wire.VolumeMount(there, "/x"), "forbidden"),
-        ):
-            failure = await failure_of(built(client, mount))
-            assert failure.code == code, failure
-        assert not stage.node.build_records
-        for client in (stage.client, inside):
-            await built(client, wire.VolumeMount(here, "/x"))
-        assert [record.spec.steps[1].volumes[0].volume_id for record in stage.node.build_records] == [here] * 2
 
 
 # What stays

@@ -1,0 +1,59 @@
+"""Who may mount which volumes: in steps of images, and by options."""
+
+from __future__ import annotations
+
+from squall.protocol import volume as wire
+from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
+from squall.protocol.function import FunctionBind, FunctionBound, FunctionOptions
+from squall.protocol.ids import new_id
+from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec
+from squall.protocol.image_steps import debian_slim, run_commands
+from tests.server.dispatch.asset.test_volumes import failure_of, make_volume
+from tests.server.dispatch.client.test_callers import container_of
+from tests.server.doubles import FakeClient, staged
+
+
+async def built(client: FakeClient, *mounts: wire.VolumeMount) -> None:
+    spec = ImageSpec((debian_slim("3.11"), run_commands(("make it",), volumes=mounts)))
+    assert client.peer is not None
+    async for _ in client.peer.stream("ImageBuild", ImageBuild(spec)).items(BuildEvent):
+        pass
+
+
+async def test_a_build_mounts_volumes_that_are_there_and_in_a_container_those_of_its_environment() -> None:
+    async with staged() as stage:
+        await stage.client.ask("EnvironmentCreate", EnvironmentCreate("dev"), EnvironmentInfo)
+        here, there = await make_volume(stage.client), await make_volume(stage.client, environment="dev")
+        inside = await container_of(stage, await stage.client.function(min_containers=1))
+
+        for client, mount, code in (
+            (stage.client, wire.VolumeMount(new_id("vo"), "/x"), "not_found"),
+            (stage.client, wire.VolumeMount(here, "/x", sub_path="../x"), "invalid"),
+            (stage.client, wire.VolumeMount(here, "/proc"), "invalid"),
+            (inside, wire.VolumeMount(there, "/x"), "forbidden"),
+        ):
+            failure = await failure_of(built(client, mount))
+            assert failure.code == code, failure
+        assert not stage.node.build_records
+        for client in (stage.client, inside):
+            await built(client, wire.VolumeMount(here, "/x"))
+        assert [record.spec.steps[1].volumes[0].volume_id for record in stage.node.build_records] == [here] * 2
+
+
+async def test_options_mount_volumes_that_are_there() -> None:
+    async with staged() as stage:
+        here = await make_volume(stage.client)
+        spec = await stage.client.function(volumes=(wire.VolumeMount(here, "/x"),))
+
+        for mount, code in (
+            (wire.VolumeMount(new_id("vo"), "/x"), "not_found"),
+            (wire.VolumeMount(here, "/tmp"), "invalid"),
+            (wire.VolumeMount(here, "/x", sub_path="a//b"), "invalid"),
+        ):
+            bind = FunctionBind(spec.function_id, options=FunctionOptions(volumes=(mount,)))
+            assert (await failure_of(stage.client.ask("FunctionBind", bind, FunctionBound))).code == code
+        bind = FunctionBind(spec.function_id, options=FunctionOptions(volumes=(wire.VolumeMount(here, "/y"),)))
+        bound = await stage.client.ask("FunctionBind", bind, FunctionBound)
+        assert bound.function_id != spec.function_id
+        of_it = stage.plane.apps.dispatchers[bound.function_id].spec
+        assert [mount.target for mount in of_it.volumes] == ["/y"]
