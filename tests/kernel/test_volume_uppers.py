@@ -14,13 +14,14 @@ import pytest
 
 from squall.agent.volume.tree_image import content_of, write_tree_image
 from squall.agent.volume.upper import Fingerprint, read_upper
-from squall.protocol.volume import VolumeChange
+from squall.protocol.volume import RESERVED, VolumeChange
 from squall.runtime import syscalls as sc
 from squall.runtime.layer_mounts import make_image_mount
+from squall.runtime.volume_overlay import CONTENTS, DESCRIPTOR, LAYER, PATH, WAYS, make_overlay, way_of
 from squall.server.dispatch.asset import volume_changes
 from squall.server.model.volume import MemoryNodes
 from squall.server.volume.entry import DIRECTORY, FILE, Entry
-from squall.server.volume.tree import top_of, walk
+from squall.server.volume.tree import PathError, parts_of, top_of, walk
 
 NAMES = ["a", "b", "c", "d-long", "ä", os.fsdecode(b"\xff")]
 Seen = dict[str, tuple[str, int, bytes | str | None]]
@@ -29,10 +30,11 @@ Seen = dict[str, tuple[str, int, bytes | str | None]]
 class Written:
     """A volume of one version at a time, with a container's writes on it, and every block in a dictionary."""
 
-    def __init__(self, top: Path) -> None:
+    def __init__(self, top: Path, way: str) -> None:
         self._top = top
-        self._contents = top / "contents"
-        self._contents.mkdir()
+        self._way = way
+        self._contents = top / "contents:with a colon"
+        (self._contents / CONTENTS).mkdir(parents=True)
         self.blocks: dict[str, bytes] = {}
         self.nodes = MemoryNodes()
         self.root = ""
@@ -42,7 +44,7 @@ class Written:
         self.mounted.mkdir()
         self._count = 0
 
-    def mount(self) -> None:
+    def mount(self, *, is_writable: bool = True) -> None:
         """The version there is, with nothing written on it."""
         self._count += 1
         self.seen_root, self.known = self.root, {}
@@ -53,12 +55,14 @@ class Written:
         for entry in entries:
             self._lay_out(entry)
         image = self._top / f"{self._count}.erofs"
-        write_tree_image(entries, image)
+        write_tree_image(entries, image, self._way)
         self._writable = self._top / f"written-{self._count}"
         for name in ("upper", "work"):
             (self._writable / name).mkdir(parents=True)
         lower = make_image_mount(str(image))
-        tree = sc.make_overlay("a volume", lower, str(self._contents), str(self._writable), 0)
+        tree = make_overlay(
+            "a volume", lower, str(self._contents), str(self._writable) if is_writable else "", 0, self._way
+        )
         sc.move_mount(tree, str(self.mounted))
         os.close(lower)
         os.close(tree)
@@ -70,7 +74,7 @@ class Written:
         content = content_of(entry)
         if content is None:
             return
-        path = self._contents / content.name[:2] / content.name
+        path = self._contents / CONTENTS / content.name[:2] / content.name
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"".join(self.blocks[block] for block in entry.blocks))
 
@@ -180,18 +184,18 @@ def difference(ours: Seen, theirs: Seen) -> dict[str, Any]:
     }
 
 
-def begun(directory: str) -> Written:
+def begun(directory: str, way: str) -> Written:
     """In a process of its own, which has mounts that nobody else sees."""
     sc.unshare(sc.CLONE_NEWNS)
     sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
-    written = Written(Path(directory))
+    written = Written(Path(directory), way)
     written.mount()
     return written
 
 
-def replace_what_was_renamed(directory: str) -> None:
+def replace_what_was_renamed(directory: str, way: str) -> None:
     """A directory of the version is renamed, and then another one is in its place: what came along is gone."""
-    written = begun(directory)
+    written = begun(directory, way)
     top = written.mounted
     (top / "old").mkdir()
     (top / "old" / "kept").write_bytes(b"kept")
@@ -212,9 +216,9 @@ def replace_what_was_renamed(directory: str) -> None:
     written.unmount()
 
 
-def run(directory: str, seed: int) -> None:
+def run(directory: str, seed: int, way: str) -> None:
     """Write, commit, write on, commit again, and now and then go on upon the version made."""
-    chance, written = random.Random(seed), begun(directory)
+    chance, written = random.Random(seed), begun(directory, way)
     for number in range(240):
         try:
             act(written.mounted, chance, number)
@@ -232,9 +236,9 @@ def run(directory: str, seed: int) -> None:
     written.unmount()
 
 
-def run_beside_others(directory: str, seed: int) -> None:
+def run_beside_others(directory: str, seed: int, way: str) -> None:
     """The same, while others put files into the directories that there are: none of these ever goes."""
-    chance, written = random.Random(seed), begun(directory)
+    chance, written = random.Random(seed), begun(directory, way)
     others: set[str] = set()
     for number in range(240):
         try:
@@ -263,16 +267,67 @@ def run_beside_others(directory: str, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_nothing_that_others_have_put_meanwhile_goes(seed: int, data_dir: Path) -> None:
-    assert failure_of(f"run_beside_others({str(data_dir)!r}, {seed})") == ""
+    assert failure_of(f"run_beside_others({str(data_dir)!r}, {seed}, {WAYS[seed % 3]!r})") == ""
 
 
-@pytest.mark.parametrize("seed", range(12))
-def test_chance_changes_make_the_version_that_the_container_sees(seed: int, data_dir: Path) -> None:
-    assert failure_of(f"run({str(data_dir)!r}, {seed})") == ""
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("seed", range(6))
+def test_chance_changes_make_the_version_that_the_container_sees(seed: int, way: str, data_dir: Path) -> None:
+    assert failure_of(f"run({str(data_dir)!r}, {seed}, {way!r})") == ""
 
 
-def test_a_directory_in_the_place_of_one_that_was_renamed_has_nothing_of_it(data_dir: Path) -> None:
-    assert failure_of(f"replace_what_was_renamed({str(data_dir)!r})") == ""
+@pytest.mark.parametrize("way", WAYS)
+def test_a_directory_in_the_place_of_one_that_was_renamed_has_nothing_of_it(data_dir: Path, way: str) -> None:
+    assert failure_of(f"replace_what_was_renamed({str(data_dir)!r}, {way!r})") == ""
+
+
+def reach_for_contents(directory: str, way: str, *, is_writable: bool) -> None:
+    """Nothing of the contents of other volumes is seen, and what a program puts in their place is its own."""
+    written = begun(directory, way)
+    top = written.mounted
+    (top / "kept").write_bytes(b"kept")
+    written.commit()
+    written.unmount()
+    written.mount(is_writable=is_writable)
+    assert os.listdir(top) == ["kept"]
+    assert (top / "kept").read_bytes() == b"kept"
+    assert not (top / CONTENTS).exists()
+    if is_writable:
+        (top / CONTENTS).mkdir()
+        assert os.listdir(top / CONTENTS) == []
+        (top / CONTENTS / "mine").write_bytes(b"mine")
+        (top / "more").write_bytes(b"more")
+        written.commit()
+        assert list(written.listed()) == ["kept", "more"]
+    written.unmount()
+
+
+@pytest.mark.parametrize("is_writable", [True, False])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_in_other_volumes_is_seen_nowhere(data_dir: Path, way: str, is_writable: bool) -> None:
+    assert failure_of(f"reach_for_contents({str(data_dir)!r}, {way!r}, is_writable={is_writable})") == ""
+
+
+@pytest.mark.parametrize(
+    ("release", "way"),
+    [
+        ("6.18.44-fc", DESCRIPTOR),
+        ("6.13", DESCRIPTOR),
+        ("6.12.1", PATH),
+        ("6.8.0-40-generic", PATH),
+        ("6.1.0-20-amd64", LAYER),
+        ("7.0", DESCRIPTOR),
+    ],
+)
+def test_each_kernel_mounts_them_in_the_way_that_it_knows(release: str, way: str) -> None:
+    assert way_of(release) == way
+
+
+def test_the_place_of_contents_is_a_name_that_no_version_has() -> None:
+    assert CONTENTS == RESERVED
+    with pytest.raises(PathError, match="choose another name"):
+        parts_of(f"/{CONTENTS}/a")
+    assert parts_of(f"a/{CONTENTS}") == ("a", CONTENTS)
 
 
 def failure_of(call: str) -> str:

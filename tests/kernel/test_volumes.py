@@ -12,6 +12,7 @@ from squall.protocol import volume as wire
 from squall.protocol.volume import VolumeChange
 from squall.runtime.errors import RuntimeFailure, VolumeBusy
 from squall.runtime.spec import Volume
+from squall.runtime.volume_overlay import CONTENTS
 from tests.kernel.containers import Containers, shell
 
 UNDER_GVISOR = {
@@ -47,7 +48,7 @@ class Versions:
             entries[path] = VolumeChange(path, size=len(data), blocks=(sha256,) if data else ())
             content = content_of(entries[path])
             if content is not None:
-                place = self.contents / content.name[:2] / content.name
+                place = self.contents / CONTENTS / content.name[:2] / content.name
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.write_bytes(data)
                 place.chmod(0o400)

@@ -222,7 +222,16 @@ def _in_namespace(images_fd: int, action: Callable[[], None]) -> None:
         sc.setns(images_fd, sc.CLONE_NEWNS, "the namespace of images")
         action()
 
-    _in_child(visit, 0, lambda pid: None)
+    in_child(visit)
+
+
+def in_child(action: Callable[[], None], flags: int = 0) -> None:
+    """Do something in a process of its own, with namespaces of its own as `flags` say; wait for it.
+
+    Raises:
+        RuntimeFailure: it has failed.
+    """
+    _in_child(action, flags, lambda pid: None)
 
 
 def _in_child(action: Callable[[], None], flags: int, while_there: Callable[[int], None]) -> None:

@@ -140,31 +140,23 @@ def make_mount(
         os.close(context)
 
 
-def make_overlay(subject: str, lower_fd: int, contents: str, writable: str, attributes: int) -> int:
-    """An overlay of a detached mount whose files have their content elsewhere; attached nowhere; its descriptor.
+def make_overlay(
+    subject: str, options: Mapping[str, str], flags: Sequence[str], attributes: int, *, lower_fd: int = -1
+) -> int:
+    """An overlay that is attached nowhere; its descriptor.
 
     Args:
-        contents: the directory that the marks of the files name places in.
-        writable: a directory with `upper` and `work`; empty for a mount that is only read.
-
-    Raises:
-        FeatureMissing: the kernel knows no such overlays.
+        lower_fd: its lower layer, where that has no path.
     """
     context = _check(_libc.syscall(_FSOPEN, b"overlay", _FSOPEN_CLOEXEC), "mount", subject)
-    # volatile: without it the end of a mount waits for the disk. What is to last is in a commit.
-    written = {"upperdir": f"{writable}/upper", "workdir": f"{writable}/work"} if writable else {}
-    strings = {"datadir+": contents, **written, "metacopy": "on", "redirect_dir": "on", "index": "off"}
     try:
         for command, key, value, descriptor in (
-            (_FSCONFIG_SET_FD, b"lowerdir+", None, lower_fd),
-            *((_FSCONFIG_SET_STRING, name.encode(), value.encode(), 0) for name, value in strings.items()),
-            *(((_FSCONFIG_SET_FLAG, b"volatile", None, 0),) if writable else ()),
+            *(((_FSCONFIG_SET_FD, b"lowerdir+", None, lower_fd),) if lower_fd >= 0 else ()),
+            *((_FSCONFIG_SET_STRING, name.encode(), value.encode(), 0) for name, value in options.items()),
+            *((_FSCONFIG_SET_FLAG, name.encode(), None, 0) for name in flags),
             (_FSCONFIG_CMD_CREATE, None, None, 0),
         ):
-            result = _libc.syscall(_FSCONFIG, context, command, key, value, descriptor)
-            if result < 0 and command != _FSCONFIG_CMD_CREATE and ctypes.get_errno() == errno.EINVAL:
-                raise FeatureMissing(f"cannot mount {subject}: volumes in containers need Linux 6.13 or newer")
-            _check(result, "mount", subject)
+            _check(_libc.syscall(_FSCONFIG, context, command, key, value, descriptor), "mount", subject)
         return _check(_libc.syscall(_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), "mount", subject)
     finally:
         os.close(context)

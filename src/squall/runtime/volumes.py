@@ -20,6 +20,7 @@ from squall.runtime import syscalls as sc
 from squall.runtime.errors import RuntimeFailure, VolumeBusy
 from squall.runtime.layer_mounts import in_namespace, make_image_mount
 from squall.runtime.spec import IdRange, Volume
+from squall.runtime.volume_overlay import make_overlay
 
 TOP = "/volumes"
 _ATTRIBUTES = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
@@ -49,7 +50,6 @@ def make_version(volume: Volume, id_range: IdRange, user_namespace_fd: int) -> i
 
     Raises:
         RuntimeFailure: it cannot be mounted.
-        FeatureMissing: this kernel cannot do that.
     """
     subject = f"volume {volume.target}"
     image = make_image_mount(volume.image)
@@ -62,7 +62,7 @@ def make_version(volume: Volume, id_range: IdRange, user_namespace_fd: int) -> i
                 os.chmod(path, 0o755)
                 os.chown(path, id_range.start, id_range.start)
         attributes = _ATTRIBUTES | (0 if volume.writable else sc.MOUNT_ATTR_RDONLY)
-        return sc.make_overlay(subject, image, volume.contents, volume.writable, attributes)
+        return make_overlay(subject, image, volume.contents, volume.writable, attributes)
     finally:
         os.close(image)
 

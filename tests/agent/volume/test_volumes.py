@@ -165,10 +165,10 @@ class Node:
             await asyncio.gather(task, return_exceptions=True)
 
     def trees(self) -> set[str]:
-        return {path.stem for path in (self.directory / "trees").glob("*.erofs")}
+        return {path.stem for path in (self.directory / "trees").glob("*.tree")}
 
     def contents(self) -> int:
-        return len(list((self.directory / "contents" / "files").glob("*/*")))
+        return len(list((self.directory / "contents" / "layer" / ".squall-contents").glob("*/*")))
 
 
 async def happens(is_so: Callable[[], bool]) -> bool:
@@ -238,7 +238,7 @@ async def test_what_was_let_go_of_is_there_again_for_the_next_container(node: No
 async def test_contents_that_are_gone_come_again_beside_a_tree_that_is_there(node: Node) -> None:
     await node.open("a", 1)
     await node.volumes.close("a")
-    (content,) = (node.directory / "contents" / "files").glob("*/*")
+    (content,) = (node.directory / "contents" / "layer" / ".squall-contents").glob("*/*")
     content.unlink()
     await node.open("b", 1)
     assert node.contents() == 1

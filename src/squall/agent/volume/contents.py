@@ -1,8 +1,8 @@
 """Contents of files of volumes on this node, each a whole file that containers read natively.
 
-    <directory>/files/<aa>/<name>      one content; whole, and what its blocks' hashes say
-    <directory>/new/…                  in the making; emptied at start
-    <directory>/boot                   of the machine when these files were written
+    <directory>/layer/.squall-contents/<aa>/<name>    one content; whole, and what its blocks' hashes say
+    <directory>/new/…                                 in the making; emptied at start
+    <directory>/boot                                  of the machine when these files were written
 
 Files come by a rename. After a crash of the machine what was not on the disk by then may read as anything, so what was
 written before this boot is checked once, when it is wanted next.
@@ -26,6 +26,7 @@ from squall.agent.volume.tree_image import Content
 from squall.protocol.errors import EXHAUSTED, INTERNAL, PlatformError
 from squall.protocol.volume import BLOCK_BYTES, HOLE
 from squall.runtime.removal import remove_tree
+from squall.runtime.volume_overlay import CONTENTS
 
 R = TypeVar("R")
 
@@ -63,7 +64,8 @@ class VolumeContents:
         executor: Executor,
         space: Callable[[Path], Space] = space_of,
     ) -> None:
-        self._files = directory / "files"
+        self._layer = directory / "layer"
+        self._files = self._layer / CONTENTS
         self._new = directory / "new"
         self._boot = directory / "boot"
         self._source = source
@@ -80,7 +82,7 @@ class VolumeContents:
     @property
     def directory(self) -> str:
         """What the marks of trees lead into."""
-        return str(self._files)
+        return str(self._layer)
 
     def prepare(self) -> None:
         """Take stock. Blocks."""

@@ -4,6 +4,7 @@ content is. overlayfs finds that by two marks (data-only lower layers; composefs
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from squall.erofs import writer
 from squall.erofs.tree import Contents, Node
 from squall.protocol.volume import DIRECTORY, FILE, SYMLINK, VolumeChange, from_wire
+from squall.runtime.volume_overlay import CONTENTS, LAYER, way_of
 
 METACOPY, REDIRECT = b"trusted.overlay.metacopy", b"trusted.overlay.redirect"
 _KINDS = {FILE: stat.S_IFREG, DIRECTORY: stat.S_IFDIR, SYMLINK: stat.S_IFLNK}
@@ -74,13 +76,18 @@ class _Hole:
         return None
 
 
-def write_tree_image(entries: Iterable[VolumeChange], path: Path) -> int:
+def write_tree_image(entries: Iterable[VolumeChange], path: Path, way: str | None = None) -> int:
     """Write the image of a tree, whose entries come with directories before what is in them; its size. Blocks.
+
+    Args:
+        way: to mount it (`runtime.volume_overlay`); None for this kernel's.
 
     Raises:
         PackError: a name or a size that no image can have.
     """
     root = Node(stat.S_IFDIR | 0o755, 0, 0, 0, links=2)
+    if (way or way_of(os.uname().release)) == LAYER:
+        root.children[CONTENTS.encode()] = Node(stat.S_IFCHR, 0, 0, 0)
     directories = {b"": root}
     for entry in entries:
         name = from_wire(entry.path).encode("utf-8", "surrogateescape")
@@ -105,5 +112,5 @@ def _node_of(entry: VolumeChange) -> Node:
     content = content_of(entry)
     marks: tuple[tuple[bytes, bytes], ...] = ()
     if content is not None:
-        marks = ((METACOPY, b""), (REDIRECT, f"/{content.name[:2]}/{content.name}".encode()))
+        marks = ((METACOPY, b""), (REDIRECT, f"/{CONTENTS}/{content.name[:2]}/{content.name}".encode()))
     return Node(mode, entry.uid, entry.gid, entry.mtime_ns, size=entry.size, data=(), xattrs=marks)

@@ -14,7 +14,7 @@ from squall.agent.volume.source import PeerVolumes
 from squall.agent.volume.tree_image import content_of, write_tree_image
 from squall.protocol.volume import VolumeChange
 
-_IMAGE, _NAMES, _EMPTY = ".erofs", ".names", "empty"
+_IMAGE, _NAMES, _EMPTY = ".tree", ".names", "empty"
 
 
 class VolumeTrees:

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 
 from squall.agent.beneath import open_beneath
 from squall.protocol import volume as wire
-from squall.protocol.volume import DEPTH_MAX, DIRECTORY, FILE_BYTES_MAX, PATH_BYTES_MAX, SYMLINK, VolumeChange
+from squall.protocol.volume import DEPTH_MAX, DIRECTORY, FILE_BYTES_MAX, PATH_BYTES_MAX, RESERVED, SYMLINK, VolumeChange
 
 _OPAQUE, _REDIRECT = "trusted.overlay.opaque", "trusted.overlay.redirect"
 _METACOPY = "trusted.overlay.metacopy"
@@ -274,7 +274,8 @@ class _Reader:
 
 def _fits(path: str) -> bool:
     """Whether a version can have it."""
-    return path.count("/") < DEPTH_MAX and len(os.fsencode(path)) < PATH_BYTES_MAX
+    is_ours = path.partition("/")[0] == RESERVED
+    return not is_ours and path.count("/") < DEPTH_MAX and len(os.fsencode(path)) < PATH_BYTES_MAX
 
 
 def _beside(lower: str | None, here: str) -> str | None:

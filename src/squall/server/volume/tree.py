@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from squall.protocol.volume import DEPTH_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX
+from squall.protocol.volume import DEPTH_MAX, NAME_BYTES_MAX, PATH_BYTES_MAX, RESERVED
 from squall.server.model.volume import Nodes
 from squall.server.volume.entry import DIRECTORY, Entry
 from squall.server.volume.nodes import (
@@ -34,6 +34,8 @@ def parts_of(path: str) -> tuple[str, ...]:
         raise PathError(f"{path[:200]!r} leads upwards: write the path from the top of the volume")
     if "\0" in path:
         raise PathError(f"{path[:200]!r} has a NUL in it")
+    if parts and parts[0] == RESERVED:
+        raise PathError(f"{path[:200]!r}: {RESERVED} at the top of a volume is ours; choose another name")
     encoded = [len(part.encode("utf-8", "surrogateescape")) for part in parts]
     if any(size > NAME_BYTES_MAX for size in encoded):
         raise PathError(f"{path[:200]!r}: a name has {NAME_BYTES_MAX} bytes at most")
