@@ -163,6 +163,18 @@ async def test_what_a_template_writes_is_committed_before_it_is_forked_and_its_f
     assert len(server.commits) == 2
 
 
+async def test_what_a_template_writes_on_volumes_is_watched(world: World) -> None:
+    async with node(world) as agent:
+        await snapshot(world, volumes=EMPTY)
+        template_id = template_of(world).template_id
+
+        watched = {one.key: one.folders for one in agent.templates.writers()}
+
+    written_to = str(world.data_dir / "volumes" / "written" / template_id)
+    assert watched[template_id, "volumes"] == (written_to,)
+    assert watched[template_id, ""] != (written_to,)
+
+
 async def test_a_template_whose_writes_cannot_be_committed_is_not_forked(world: World) -> None:
     server = world.server
     assert isinstance(server, VolumeServer)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 
 from squall.agent.config import FORK, PLAIN, RESTORE, WAITING_PATHS, AgentConfig
-from squall.agent.disk import Writer, disk_limit, space_of
+from squall.agent.disk import NO_LIMIT, Writer, disk_limit, space_of
 from squall.agent.image.progress import BuiltImage
 from squall.agent.known_images import DAMAGED
 from squall.agent.outfit import Outfit, Outfits, Services
@@ -389,6 +389,8 @@ class Templates:
             if template.is_up and not template.has_exited:
                 is_ended = not self._roster.is_live(template)
                 found.append(_writer(template.template_id, template.outfit, template.pid, is_ended=is_ended))
+                if written := self._services.volumes.written_dir(template.template_id):
+                    found.append(replace(found[-1], folders=(written,), limit=NO_LIMIT, place="volumes"))
             found += [_writer(cell.cell_id, cell.outfit, 0) for cell in template.parked]
         return found
 
