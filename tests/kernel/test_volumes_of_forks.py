@@ -147,6 +147,21 @@ async def test_a_fork_is_not_begun_with_other_volumes_than_it_was_prepared_for(
     assert (await forge.containers.finish(Running(spec.container_id, started))).stdout == "['a'] one\n"
 
 
+async def test_many_that_begin_at_once_have_each_its_own(forge: Forge, versions: Versions) -> None:
+    template = await forge.ready()
+    volumes = [versions.make({"a": str(number).encode()}) for number in range(12)]
+    specs = [forge.spec(template, LIST, volumes=[volume]) for volume in volumes]
+    for spec in specs:
+        await forge.runtime.prepare(spec, is_parked=True)
+
+    begun = await asyncio.gather(*(forge.runtime.begin(spec.container_id, spec.env, spec.volumes) for spec in specs))
+
+    ended = [
+        await forge.containers.finish(Running(spec.container_id, one)) for spec, one in zip(specs, begun, strict=True)
+    ]
+    assert [one.stdout for one in ended] == [f"['a'] {number}\n" for number in range(12)]
+
+
 async def test_nothing_is_left_of_a_fork_whose_volume_cannot_be_mounted(forge: Forge, versions: Versions) -> None:
     template = await forge.ready()
     missing = versions.make({"a": b"one"}, sub_path="b", writable="")
