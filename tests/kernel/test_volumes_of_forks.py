@@ -254,6 +254,21 @@ async def test_forks_begin_though_what_mounts_their_volumes_was_killed(forge: Fo
         assert (await forge.containers.finish(Running(spec.container_id, started))).stdout == "['a'] one\n"
 
 
+async def test_forks_go_with_their_volumes_though_what_lets_go_of_them_was_killed(
+    forge: Forge, versions: Versions
+) -> None:
+    template = await forge.ready()
+    spawner = spawner_pid(template)
+    for _ in range(3):
+        fork = await forge.clone(template, PAUSE, volumes=[versions.make({"a": b"one"})])
+        (mounter,) = [pid for pid in children_of(spawner) if is_of_the_machine(pid)]
+        os.kill(mounter, signal.SIGKILL)
+
+        await forge.runtime.remove(fork.container_id)
+
+        assert not await exists(forge.containers, fork.container_id)
+
+
 async def test_what_mounts_volumes_keeps_nothing_open_of_the_spawners(forge: Forge, versions: Versions) -> None:
     template = await forge.ready()
     await forge.run(template, LIST, volumes=[versions.make({"a": b"one"})])

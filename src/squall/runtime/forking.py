@@ -59,7 +59,7 @@ class Forking:
 
     def __init__(
         self, entries: dict[str, Entry], ground: Ground, tree: CgroupTree, kit: LaunchKit, poller: Poller,
-        templates: Templates, ends: Ends,
+        templates: Templates, ends: Ends, mounter: Mounter,
     ) -> None:  # fmt: skip
         self._entries = entries
         self._ground = ground
@@ -69,7 +69,7 @@ class Forking:
         self._templates = templates
         self._ends = ends
         self._clones = Clones(kit, poller)
-        self._mounter = Mounter(poller, kit.images_fd)
+        self._mounter = mounter
         self._strays = Strays(poller, self._clones_of)
 
     def start(self, spec: ContainerSpec, answer: Outcome) -> None:

@@ -21,7 +21,7 @@ class Ground:
         self._instance = instance
         self._records = records
         self._layer_mounts = layer_mounts
-        self._volume_users = volume_users
+        self.volume_users = volume_users
         self.user_namespaces = UserNamespaces()
 
     def take(self, spec: ContainerSpec, tree: CgroupTree, limits: Limits) -> tuple[Cgroup, dict[str, str]]:
@@ -36,7 +36,7 @@ class Ground:
             self.user_namespaces.get(spec.id_range)
             self.user_namespaces.hold(spec.container_id, spec.id_range)
             if spec.volumes:
-                self._volume_users.took(spec.container_id)
+                self.volume_users.took(spec.container_id)
             image_points = self._layer_mounts.take(spec.container_id, spec.layers)
             cgroup = tree.create(f"squall/{self._instance}/{spec.container_id}", limits, DEVICES)
         except BaseException:
@@ -51,7 +51,7 @@ class Ground:
 
     def forget(self, container_id: str) -> None:
         """Let go of all but the cgroup."""
-        self._volume_users.release(container_id)
+        self.volume_users.release(container_id)
         self._layer_mounts.release(container_id)
         self.user_namespaces.let_go(container_id)
         self._records.forget(container_id)

@@ -1,4 +1,5 @@
-"""Mounts volumes of forks that begin, in a process that is kept waiting: to make one takes longer than the mounts."""
+"""Mounts volumes of forks that begin, and lets go of those of containers that are gone, in a process that is kept
+waiting where there are such forks: to make one takes longer than the mounts."""
 
 from __future__ import annotations
 
@@ -7,18 +8,19 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from squall.runtime import codec
 from squall.runtime import syscalls as sc
 from squall.runtime.aside import run_aside
-from squall.runtime.container import Outcome, Reply, receive
+from squall.runtime.container import Outcome, Reply, close_descriptors, receive
 from squall.runtime.errors import RuntimeFailure, as_failure
 from squall.runtime.launch import end_with, run_and_exit, tell
 from squall.runtime.poll import Poller
 from squall.runtime.spec import IdRange, Volume
-from squall.runtime.volumes import attach_versions
+from squall.runtime.volumes import attach_versions, drop_versions
 from squall.runtime.wire import failure_from_json
 
 _ASKED_BYTES_MAX = 1024 * 1024
@@ -57,8 +59,8 @@ class Mounter:
         Raises:
             RuntimeFailure, OSError: nothing can be begun now.
         """
-        if self._answer is None and self._is_sent(container_id, volumes, id_range, user_namespace_fd):
-            self._answer = answer
+        given = {"volumes": [codec.to_json(one) for one in volumes], "id_range": asdict(id_range)}
+        if self._is_sent({"container_id": container_id, "attach": given}, [user_namespace_fd], answer):
             return
         images_fd = self._images_fd
         run_aside(
@@ -67,17 +69,34 @@ class Mounter:
             answer,
         )
 
-    def _is_sent(self, container_id: str, volumes: Sequence[Volume], id_range: IdRange, user_namespace_fd: int) -> bool:
-        if self._channel is None:
+    def drop(self, container_id: str, answer: Outcome) -> None:
+        """See `drop_versions`; the answer comes when it is done."""
+        images_fd = self._images_fd
+
+        def drop_aside() -> None:
+            try:
+                run_aside(self._poller, lambda: drop_versions(images_fd, container_id), answer)
+            except (RuntimeFailure, OSError) as error:
+                answer(as_failure(error))
+
+        def on_done(outcome: Reply | RuntimeFailure) -> None:
+            if isinstance(outcome, RuntimeFailure):
+                # Nothing is in the way of trying it once more, whatever was.
+                drop_aside()
+            else:
+                answer(outcome)
+
+        if not self._is_sent({"container_id": container_id}, [], on_done):
+            drop_aside()
+
+    def _is_sent(self, asked: Mapping[str, Any], descriptors: Sequence[int], answer: Outcome) -> bool:
+        if self._channel is None or self._answer is not None:
             return False
-        asked = {
-            "container_id": container_id, "volumes": [codec.to_json(one) for one in volumes],
-            "id_range": asdict(id_range),
-        }  # fmt: skip
         try:
-            socket.send_fds(self._channel, [json.dumps(asked).encode()], [user_namespace_fd])
+            socket.send_fds(self._channel, [json.dumps(asked).encode()], descriptors)
         except OSError:
             return False  # it has ended, which is about to be told, or that is more than a message takes
+        self._answer = answer
         return True
 
     def _on_message(self) -> None:
@@ -114,15 +133,22 @@ def _serve(parent_pid: int, channel: socket.socket, images_fd: int) -> None:
         data, descriptors, _, _ = socket.recv_fds(channel, _ASKED_BYTES_MAX, 1)
         if not data:
             return
-        asked = json.loads(data)
-        volumes, id_range = [codec.volume(one) for one in asked["volumes"]], codec.id_range(asked["id_range"])
         said: dict[str, str] = {}
         try:
-            attach_versions(images_fd, asked["container_id"], volumes, id_range, descriptors[0])
+            _do(json.loads(data), images_fd, descriptors)
         except (RuntimeFailure, OSError) as error:
             failure = as_failure(error)
             said = {"error": failure.message, "kind": type(failure).__name__}
         finally:
             sc.setns(own_mounts, sc.CLONE_NEWNS, "the machine's mount namespace")
-            os.close(descriptors[0])
+            close_descriptors(*descriptors)
         tell(channel, said)
+
+
+def _do(asked: Mapping[str, Any], images_fd: int, descriptors: Sequence[int]) -> None:
+    container_id, given = asked["container_id"], asked.get("attach")
+    if given is None:
+        drop_versions(images_fd, container_id)
+        return
+    volumes = [codec.volume(one) for one in given["volumes"]]
+    attach_versions(images_fd, container_id, volumes, codec.id_range(given["id_range"]), descriptors[0])

@@ -49,6 +49,7 @@ from squall.runtime.gvisor.slot import restore_slot
 from squall.runtime.gvisor.snapshots import Hands, Snapshots
 from squall.runtime.launch import Forked, LaunchKit, fork_first, fork_network_namespaces
 from squall.runtime.layer_mounts import LayerMounts
+from squall.runtime.mounter import Mounter
 from squall.runtime.mounts import ensure_no_mounts
 from squall.runtime.poll import Poller
 from squall.runtime.records import Records
@@ -101,7 +102,9 @@ class Registry:
         self._templates = Templates(self._execs, poller, self._kill_all)
         self._saving = Saving(poller)
         ends = Ends(self._kill_all, self._tell_exit, self._execs.reap_soon, self._finish_removal)
-        self.forking = Forking(self._entries, self._ground, self._clone_tree, kit, poller, self._templates, ends)
+        self._mounter = Mounter(poller, kit.images_fd)
+        own = (self._entries, self._ground, self._clone_tree)
+        self.forking = Forking(*own, kit, poller, self._templates, ends, self._mounter)
 
     # ---- what there is
 
@@ -550,7 +553,21 @@ class Registry:
             self._leave(entry, Reply())
 
     def _leave(self, entry: Entry, outcome: Reply | RuntimeFailure) -> None:
-        """Take away all but the cgroup, if that is gone."""
+        """Let go of its volumes, if its cgroup is gone, and then of the rest."""
+        container_id, users = entry.spec.container_id, self._ground.volume_users
+        if isinstance(outcome, RuntimeFailure) or not users.has_some(container_id):
+            self._leave_rest(entry, outcome)
+            return
+
+        def on_dropped(dropped: Reply | RuntimeFailure) -> None:
+            if not isinstance(dropped, RuntimeFailure):
+                users.dropped(container_id)
+            self._leave_rest(entry, dropped)
+
+        self._mounter.drop(container_id, on_dropped)
+
+    def _leave_rest(self, entry: Entry, outcome: Reply | RuntimeFailure) -> None:
+        """Take away all but cgroup and volumes, if these are gone."""
         entry.is_leaving = False
         if not isinstance(outcome, RuntimeFailure):
             try:

@@ -229,25 +229,22 @@ def end_swapped(images_fd: int, container_id: str, name: str) -> None:
     in_namespace(images_fd, end)
 
 
-def drop(images_fd: int, container_id: str) -> None:
-    """Let go of all volumes of a container that is gone. Idempotent."""
-
-    def leave() -> None:
-        top = f"{TOP}/{container_id}"
-        if not os.path.isdir(top):
-            return
-        for name in os.listdir(top):
-            for one in os.listdir(f"{top}/{name}"):
-                place = f"{top}/{name}/{one}"
-                while os.path.ismount(place):
-                    sc.unmount(place)
-                for file in os.listdir(place):
-                    os.unlink(f"{place}/{file}")
-                os.rmdir(place)
-            os.rmdir(f"{top}/{name}")
-        os.rmdir(top)
-
-    in_namespace(images_fd, leave)
+def drop_versions(images_fd: int, container_id: str) -> None:
+    """Let go of all volumes of a container that is gone. Idempotent. In a process of its own, as `attach_versions`."""
+    sc.setns(images_fd, sc.CLONE_NEWNS, "the namespace of images")
+    top = f"{TOP}/{container_id}"
+    if not os.path.isdir(top):
+        return
+    for name in os.listdir(top):
+        for one in os.listdir(f"{top}/{name}"):
+            place = f"{top}/{name}/{one}"
+            while os.path.ismount(place):
+                sc.unmount(place)
+            for file in os.listdir(place):
+                os.unlink(f"{place}/{file}")
+            os.rmdir(place)
+        os.rmdir(f"{top}/{name}")
+    os.rmdir(top)
 
 
 @dataclass(slots=True)
@@ -261,8 +258,16 @@ class VolumeUsers:
         """One is to have some."""
         self._users.add(container_id)
 
+    def has_some(self, container_id: str) -> bool:
+        """They are to be dropped when it is gone."""
+        return container_id in self._users
+
+    def dropped(self, container_id: str) -> None:
+        """They are."""
+        self._users.discard(container_id)
+
     def release(self, container_id: str) -> None:
-        """It is gone."""
+        """Drop what it has if that was not done. Blocks."""
         if container_id in self._users:
-            drop(self.images_fd, container_id)
+            in_namespace(self.images_fd, lambda: drop_versions(self.images_fd, container_id))
             self._users.discard(container_id)
