@@ -49,7 +49,7 @@ def secret_group() -> None:
 @click.argument("keyvalues", metavar="[KEY=VALUE]...", nargs=-1)
 @click.option("--from-dotenv", type=click.Path(exists=True, dir_okay=False), help="Of a file of lines KEY=VALUE.")
 @click.option("--from-json", type=click.Path(exists=True, dir_okay=False), help="Of a file, an object of strings.")
-@click.option("--force", is_flag=True, help="Replace what is in one of that name.")
+@click.option("-f", "--force", is_flag=True, help="Replace what is in one of that name.")
 def create(name: str, keyvalues: Sequence[str], from_dotenv: str | None, from_json: str | None, force: bool) -> None:
     """Make a secret of variables.
 

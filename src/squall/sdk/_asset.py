@@ -8,12 +8,12 @@ from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from squall.exception import InvalidError, NotFoundError
-from squall.protocol.asset import ASSET_KINDS, AssetCreate, AssetDelete, AssetGet, AssetInfo, AssetList, AssetListing
+from squall.protocol.asset import ASSET_KINDS, AssetCreate, AssetDelete, AssetGet, AssetInfo
 from squall.protocol.empty import Empty
 from squall.protocol.ids import is_id, new_id
 from squall.protocol.names import NAME, NAME_RULE
 from squall.sdk._environment import environment_of
-from squall.sdk._facade import blocking
+from squall.sdk._facade import blocking_itself
 from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
@@ -92,12 +92,13 @@ class Asset:
 
     # Finding it
 
-    @blocking
-    async def hydrate(self, client: Client | None = None) -> Self:
+    @blocking_itself
+    async def hydrate(self, client: Client | None = None) -> object:
         """Find out what it stands for, making it where `create_if_missing` was given; returns itself.
 
         Raises:
             NotFoundError: there is none of that name or id.
+            InvalidError: of a secret: it lacks a variable that it must have, or has no name.
         """
         await self._look_up(client)
         return self
@@ -187,58 +188,7 @@ async def held(kind: type[A], environment_name: str | None, client: Client | Non
             pass  # somebody deleted it, or it could not be made
 
 
-# Those that have a name
-
-
-async def create_named(
-    kind: str, name: str, environment_name: str | None, client: Client | None, *, allow_existing: bool
-) -> None:
-    """What `.objects.create` does.
-
-    Raises:
-        AlreadyExistsError: there is one of that name, and that is not allowed.
-        InvalidError: nothing can be called that.
-    """
-    checked = check_name(name, f"{kind.capitalize()}.objects.create")
-    record = creation(kind, checked, environment_of(environment_name), may_exist=allow_existing)
-    await client_of(client).request("AssetCreate", record, AssetInfo)
-
-
-async def delete_named(
-    kind: str, name: str, environment_name: str | None, client: Client | None, *, allow_missing: bool
-) -> None:
-    """What `.objects.delete` does.
-
-    Raises:
-        NotFoundError: there is none of that name, and that is not allowed.
-    """
-    checked = check_name(name, f"{kind.capitalize()}.objects.delete")
-    try:
-        record = AssetDelete(kind, checked, environment_of(environment_name))
-        await client_of(client).request("AssetDelete", record, Empty)
-    except NotFoundError:
-        if not allow_missing:
-            raise
-
-
-async def list_named(
-    kind: type[A],
-    max_objects: int | None,
-    created_before: datetime | str | None,
-    environment_name: str | None,
-    client: Client | None,
-) -> list[A]:
-    """What `.objects.list` does: handles, newest first.
-
-    Raises:
-        InvalidError: `max_objects` is no count, or `created_before` no time.
-    """
-    from squall.sdk._pages import ask_pages  # cold start: lists are seldom asked for in containers
-
-    limit, before_at = check_listing(max_objects, created_before, f"{kind.__name__}.objects.list", LIST_MAX)
-    asked = AssetList(kind._kind, environment_of(environment_name), limit, before_at)
-    pages = await ask_pages(client_of(client), "AssetList", asked, AssetListing)
-    return [kind._of_info(info, client) for page in pages for info in page.assets]
+# What others say of them
 
 
 def check_listing(

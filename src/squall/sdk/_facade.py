@@ -104,6 +104,26 @@ class blocking(Generic[S, P, T]):  # noqa: N801 - a decorator
         return BlockingCall(cast("Any", self._core).__get__(owner, kind), self.__name__)
 
 
+class blocking_itself(Generic[P]):  # noqa: N801 - a decorator
+    """As `blocking`, for a method that returns the object itself, whichever class that is of."""
+
+    def __init__(self, core: Callable[Concatenate[Any, P], Coroutine[Any, Any, object]]) -> None:
+        self._core = core
+        self.__doc__ = core.__doc__
+        self.__name__ = core.__name__
+
+    @overload
+    def __get__(self, owner: None, kind: type) -> blocking_itself[P]: ...
+
+    @overload
+    def __get__(self, owner: S, kind: type) -> BlockingCall[P, S]: ...
+
+    def __get__(self, owner: S | None, kind: type) -> blocking_itself[P] | BlockingCall[P, S]:
+        if owner is None:
+            return self
+        return BlockingCall(cast("Any", self._core).__get__(owner, kind), self.__name__)
+
+
 class blocking_static(Generic[P, T]):  # noqa: N801 - a decorator
     """As `blocking`, for what needs no object (below `@staticmethod` is not needed)."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from squall.exception import ConflictError, DeserializationError, NotFoundError, RequestSizeError, SerializationError
 from squall.protocol.asset import DICT
@@ -32,16 +32,15 @@ from squall.protocol.empty import Empty
 from squall.protocol.frames import INLINE_BYTES_MAX
 from squall.protocol.ids import new_id
 from squall.sdk import _blob
-from squall.sdk._asset import Asset, client_of, create_named, delete_named, held, list_named, time_of
-from squall.sdk._facade import BlockingCall, blocking, blocking_iterator, blocking_static, blocking_static_context
+from squall.sdk._asset import Asset, client_of, held, time_of
+from squall.sdk._asset_objects import EmptyObjects
+from squall.sdk._facade import BlockingCall, blocking, blocking_iterator, blocking_static_context
 from squall.sdk._pieces import size_of
 from squall.sdk._plain_key import encode_key
 from squall.sdk._serialization import deserialize, serialize_pieces
 from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from squall.sdk._client import Client
     from squall.sdk.types import DictInfo
 
@@ -59,52 +58,6 @@ class _Missing:
 _MISSING = _Missing()
 
 
-class DictObjects:
-    """All dicts that have a name."""
-
-    @blocking_static
-    async def create(
-        name: str,  # noqa: N805 - static
-        *,
-        allow_existing: bool = False,
-        environment_name: str | None = None,
-        client: Client | None = None,
-    ) -> None:
-        """Make one.
-
-        Raises:
-            AlreadyExistsError: there is one of that name, and `allow_existing` is not given.
-            InvalidError: none can be called that.
-        """
-        await create_named(DICT, name, environment_name, client, allow_existing=allow_existing)
-
-    @blocking_static
-    async def list(
-        *,
-        max_objects: int | None = None,
-        created_before: datetime | str | None = None,
-        environment_name: str = "",
-        client: Client | None = None,
-    ) -> list[Dict]:
-        """Those there are, newest first."""
-        return await list_named(Dict, max_objects, created_before, environment_name or None, client)
-
-    @blocking_static
-    async def delete(
-        name: str,  # noqa: N805 - static
-        *,
-        allow_missing: bool = False,
-        environment_name: str | None = None,
-        client: Client | None = None,
-    ) -> None:
-        """Delete one with everything in it, for good.
-
-        Raises:
-            NotFoundError: there is none of that name, and `allow_missing` is not given.
-        """
-        await delete_named(DICT, name, environment_name, client, allow_missing=allow_missing)
-
-
 class Dict(Asset):
     """A dictionary on the server. Keys and values are pickled: what comes out is a copy of what was put.
 
@@ -114,7 +67,7 @@ class Dict(Asset):
 
     _kind = DICT
 
-    objects = DictObjects()
+    objects: ClassVar[EmptyObjects[Dict]] = EmptyObjects()
     """Makes, lists and deletes dicts."""
 
     @staticmethod

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from queue import Empty as QueueIsEmpty
 from queue import Full as QueueIsFull
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from squall.exception import DeserializationError, InvalidError, RequestSizeError, SerializationError
 from squall.protocol.asset import QUEUE
@@ -32,66 +32,19 @@ from squall.protocol.queue import (
     pack,
     unpack,
 )
-from squall.sdk._asset import Asset, client_of, create_named, delete_named, held, list_named, time_of
-from squall.sdk._facade import blocking, blocking_iterator, blocking_static, blocking_static_context
+from squall.sdk._asset import Asset, client_of, held, time_of
+from squall.sdk._asset_objects import EmptyObjects
+from squall.sdk._facade import blocking, blocking_iterator, blocking_static_context
 from squall.sdk._serialization import deserialize, serialize
 from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from squall.sdk._client import Client
     from squall.sdk.types import QueueInfo
 
 POLL_S = 50.0
 """How long one question waits on the server."""
 READ_ITEMS = 100
-
-
-class QueueObjects:
-    """All queues that have a name."""
-
-    @blocking_static
-    async def create(
-        name: str,  # noqa: N805 - static
-        *,
-        allow_existing: bool = False,
-        environment_name: str | None = None,
-        client: Client | None = None,
-    ) -> None:
-        """Make one.
-
-        Raises:
-            AlreadyExistsError: there is one of that name, and `allow_existing` is not given.
-            InvalidError: none can be called that.
-        """
-        await create_named(QUEUE, name, environment_name, client, allow_existing=allow_existing)
-
-    @blocking_static
-    async def list(
-        *,
-        max_objects: int | None = None,
-        created_before: datetime | str | None = None,
-        environment_name: str = "",
-        client: Client | None = None,
-    ) -> list[Queue]:
-        """Those there are, newest first."""
-        return await list_named(Queue, max_objects, created_before, environment_name or None, client)
-
-    @blocking_static
-    async def delete(
-        name: str,  # noqa: N805 - static
-        *,
-        allow_missing: bool = False,
-        environment_name: str | None = None,
-        client: Client | None = None,
-    ) -> None:
-        """Delete one with everything in it, for good.
-
-        Raises:
-            NotFoundError: there is none of that name, and `allow_missing` is not given.
-        """
-        await delete_named(QUEUE, name, environment_name, client, allow_missing=allow_missing)
 
 
 class _Deadline:
@@ -124,7 +77,7 @@ class Queue(Asset):
 
     _kind = QUEUE
 
-    objects = QueueObjects()
+    objects: ClassVar[EmptyObjects[Queue]] = EmptyObjects()
     """Makes, lists and deletes queues."""
 
     @staticmethod

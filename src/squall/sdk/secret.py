@@ -11,14 +11,14 @@ from squall.protocol.asset import SECRET, AssetInfo
 from squall.protocol.ids import new_id
 from squall.protocol.secret import SecretCreate, SecretGet, SecretInfo, SecretUpdate
 from squall.sdk import _container
-from squall.sdk._asset import Asset, check_name, client_of, delete_named, time_of
+from squall.sdk._asset import Asset, check_name, client_of, time_of
+from squall.sdk._asset_objects import AssetObjects
 from squall.sdk._environment import environment_of
-from squall.sdk._facade import blocking, blocking_static
+from squall.sdk._facade import blocking
 from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
     from pathlib import Path
 
     from squall.sdk import types
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 _SHOWN_MAX = 1_000_000
 
 
-class SecretObjects:
+class SecretObjects(AssetObjects["Secret"]):
     """All secrets that have a name."""
 
-    @blocking_static
+    @blocking
     async def create(
-        name: str,  # noqa: N805 - static
+        self,
+        name: str,
         env_dict: dict[str, str],
         *,
         allow_existing: bool = False,
@@ -47,34 +48,12 @@ class SecretObjects:
         """
         await put_named(name, env_dict, environment_name, client, allow_existing=allow_existing)
 
-    @blocking_static
-    async def list(
-        *,
-        max_objects: int | None = None,
-        created_before: datetime | str | None = None,
-        environment_name: str = "",
-        client: Client | None = None,
-    ) -> list[Secret]:
-        """Those there are, newest first; of none the values."""
+    async def _listed(
+        self, environment: str, limit: int, before_at: float | None, client: Client | None
+    ) -> Sequence[Secret]:
         from squall.sdk._secret_list import list_secrets  # cold start: lists are seldom asked for in containers
 
-        found = await list_secrets(max_objects, created_before, environment_name, client)
-        return [Secret._of_shown(one, client) for one in found]
-
-    @blocking_static
-    async def delete(
-        name: str,  # noqa: N805 - static
-        *,
-        allow_missing: bool = False,
-        environment_name: str | None = None,
-        client: Client | None = None,
-    ) -> None:
-        """Delete one. Containers that run keep what they have; no other one can start that names it.
-
-        Raises:
-            NotFoundError: there is none of that name, and `allow_missing` is not given.
-        """
-        await delete_named(SECRET, name, environment_name, client, allow_missing=allow_missing)
+        return [Secret._of_shown(one, client) for one in await list_secrets(environment, limit, before_at, client)]
 
 
 class Secret(Asset):
@@ -177,17 +156,6 @@ class Secret(Asset):
         return self._read()
 
     # On the server
-
-    @blocking
-    async def hydrate(self, client: Client | None = None) -> Secret:
-        """Find out what it stands for; returns itself.
-
-        Raises:
-            NotFoundError: there is none of that name.
-            InvalidError: it lacks a variable, or has no name itself.
-        """
-        await self._look_up(client)
-        return self
 
     async def _ask(self) -> AssetInfo:
         if self._read is not None:

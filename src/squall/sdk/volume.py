@@ -33,12 +33,10 @@ from squall.sdk._asset import (
     Asset,
     check_name,
     client_of,
-    create_named,
-    delete_named,
     held,
-    list_named,
     time_of,
 )
+from squall.sdk._asset_objects import AssetObjects
 from squall.sdk._environment import environment_of
 from squall.sdk._facade import (
     blocking,
@@ -51,7 +49,6 @@ from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
     from squall.sdk._client import Client
     from squall.sdk._volume_content import LocalFile
@@ -73,12 +70,13 @@ class OpenFiles(ConflictError, RuntimeError):
     """Files on the volume are open: another version cannot take the place of this one now."""
 
 
-class VolumeObjects:
+class VolumeObjects(AssetObjects["Volume"]):
     """All volumes that have a name."""
 
-    @blocking_static
+    @blocking
     async def create(
-        name: str,  # noqa: N805 - static
+        self,
+        name: str,
         *,
         version: int | None = None,
         allow_existing: bool = False,
@@ -93,33 +91,7 @@ class VolumeObjects:
             InvalidError: none can be called that.
         """
         _check_kind(version, "Volume.objects.create")
-        await create_named(VOLUME, name, environment_name, client, allow_existing=allow_existing)
-
-    @blocking_static
-    async def list(
-        *,
-        max_objects: int | None = None,
-        created_before: datetime | str | None = None,
-        environment_name: str = "",
-        client: Client | None = None,
-    ) -> list[Volume]:
-        """Those there are, newest first."""
-        return await list_named(Volume, max_objects, created_before, environment_name, client)
-
-    @blocking_static
-    async def delete(
-        name: str,  # noqa: N805 - static
-        *,
-        allow_missing: bool = False,
-        environment_name: str | None = None,
-        client: Client | None = None,
-    ) -> None:
-        """Delete one with all of its versions, for good.
-
-        Raises:
-            NotFoundError: there is none of that name, and `allow_missing` is not given.
-        """
-        await delete_named(VOLUME, name, environment_name, client, allow_missing=allow_missing)
+        await self._create(name, environment_name, client, allow_existing=allow_existing)
 
 
 class Volume(Asset):
