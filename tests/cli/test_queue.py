@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 import squall
-from squall.cli import main
+from squall.cli import main, server_calls
 from squall.exception import NotFoundError
 from tests.cli.test_dict import server
 from tests.sdk.real_server import RealServer
@@ -37,6 +38,27 @@ def test_queues_are_made_listed_with_their_sizes_and_deleted(jobs: squall.Queue)
     assert invoke("delete", "jobs", "--yes").exit_code == 0
     assert isinstance(invoke("delete", "jobs", "--yes").exception, NotFoundError)
     assert invoke("delete", "jobs", "--yes", "--allow-missing").exit_code == 0
+
+
+def test_however_many_queues_are_listed_they_are_counted_at_once(
+    jobs: squall.Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs.put(1)
+    for number in range(3):
+        squall.Queue.objects.create(f"other-{number}")
+    asked: list[str] = []
+
+    def counting(method: str, *record_and_reply: Any) -> Any:
+        asked.append(method)
+        return server_calls.ask(method, *record_and_reply)
+
+    monkeypatch.setattr("squall.cli.queue.ask", counting)
+    rows = json.loads(invoke("list", "--json").stdout)
+
+    assert [row["total_size"] for row in rows] == [0, 0, 0, 1]
+    assert asked == ["QueueTotalsGet"]
+    monkeypatch.setattr("squall.cli.queue.TOTALS_MAX", 3)
+    assert json.loads(invoke("list", "--json").stdout) == rows
 
 
 def test_items_are_shown_and_stay(jobs: squall.Queue) -> None:

@@ -69,6 +69,9 @@ async def test_partitions_and_queues_are_apart(store: Store) -> None:
 
     assert await store.queues.count("qu-1", None, 2.0) == QueueCounts(3, 3, 2)
     assert await store.queues.count("qu-1", other.partition, 2.0) == QueueCounts(1, 1, 1)
+    of_both = {"qu-1": QueueCounts(3, 3, 2), "qu-2": QueueCounts(1, 1, 1)}
+    assert await store.queues.totals(("qu-1", "qu-2", "qu-none"), 2.0) == of_both
+    assert await store.queues.totals(("qu-2",), 2.0) == {"qu-2": QueueCounts(1, 1, 1)}
     assert await take(store, 9, place=other) == [b"c"]
     assert await take(store, 9) == [b"a", b"b"]
     assert await take(store, 9, place=elsewhere) == [b"d"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 import click
@@ -46,6 +47,21 @@ def all_of(kind: str) -> Iterable[AssetInfo]:
         return ()
     pages = ask_pages("AssetList", AssetList(kind, environment_of(None), tables.LIST_MAX), AssetListing)
     return (one for page in pages for one in page.assets)
+
+
+def show_list(
+    found: Iterable[AssetInfo],
+    titles: tuple[str, ...] = (),
+    more: Iterable[tuple[object, ...]] = itertools.repeat(()),
+    *,
+    is_json: bool,
+) -> None:
+    """Print some, one a line, with `more` of each in columns of these titles."""
+    rows = [
+        (one.name, tables.local_time(one.created_at), one.created_by or None, *columns)
+        for one, columns in zip(found, more)  # noqa: B905 - nothing more is said of any number of them
+    ]
+    tables.show(("Name", "Created at", "Created by", *titles), rows, is_json=is_json)
 
 
 def delete(kind: str, name: str, allow_missing: bool, yes: bool) -> None:

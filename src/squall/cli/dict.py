@@ -49,8 +49,7 @@ def create(name: str) -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_dicts(is_json: bool) -> None:
     """List dicts, newest first."""
-    rows = [(one.name, tables.local_time(one.created_at), one.created_by or None) for one in asset.all_of(DICT)]
-    tables.show(("Name", "Created at", "Created by"), rows, is_json=is_json)
+    asset.show_list(asset.all_of(DICT), is_json=is_json)
 
 
 @dict_group.command("get", epilog="Example: squall dict get cache answer")

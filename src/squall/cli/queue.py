@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from squall.cli import asset, result_view, tables
+from squall.cli import asset, result_view
 from squall.cli.confirmation import confirm
 from squall.cli.environment import environment_option
 from squall.cli.server_calls import ask
 from squall.exception import DeserializationError
 from squall.protocol.asset import QUEUE
-from squall.protocol.queue import QueueCount, QueueCountGet, unpack
+from squall.protocol.queue import TOTALS_MAX, QueueCount, QueueTotals, QueueTotalsGet, unpack
 from squall.sdk._pending import run
 from squall.sdk.queue import READ_ITEMS, Queue, _key_of
 
@@ -40,12 +40,14 @@ def create(name: str) -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_queues(is_json: bool) -> None:
     """List queues, newest first, with how many items they have in all partitions."""
-    rows = []
-    for one in asset.all_of(QUEUE):
-        counts = ask("QueueCountGet", QueueCountGet(one.asset_id, is_total=True), QueueCount)
-        made = (one.name, tables.local_time(one.created_at), one.created_by or None)
-        rows.append((*made, counts.partition_count, counts.item_count))
-    tables.show(("Name", "Created at", "Created by", "Partitions", "Total size"), rows, is_json=is_json)
+    found = list(asset.all_of(QUEUE))
+    counts: list[QueueCount] = []
+    while len(counts) < len(found):
+        some = found[len(counts) : len(counts) + TOTALS_MAX]
+        asked = QueueTotalsGet(tuple(one.asset_id for one in some))
+        counts += ask("QueueTotalsGet", asked, QueueTotals).counts
+    more = [(one.partition_count, one.item_count) for one in counts]
+    asset.show_list(found, ("Partitions", "Total size"), more, is_json=is_json)
 
 
 @queue_group.command("peek", epilog="Example: squall queue peek jobs 5 --partition eu")

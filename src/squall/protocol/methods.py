@@ -141,6 +141,7 @@ METHODS = _table(
     _ask("QueueGiveBack", queues.QueueGiveBack, Empty, "Put back what was taken for nobody"),
     _ask("QueueRead", queues.QueueRead, queues.QueuePage, "Items of a queue, which stay there", has_body=True),
     _ask("QueueCountGet", queues.QueueCountGet, queues.QueueCount, "How much is in a queue"),
+    _ask("QueueTotalsGet", queues.QueueTotalsGet, queues.QueueTotals, "How much is in each of some queues"),
     _ask("QueueClear", queues.QueueClear, Empty, "Remove the items of a queue"),
     _ask("AppTagsPut", deployment.AppTagsPut, app.AppInfo, "Replace an app's tags"),
     _ask("FunctionCreate", function.FunctionCreate, function.FunctionCreated, "Create an app's functions"),

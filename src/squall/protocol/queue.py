@@ -144,6 +144,24 @@ class QueueCount:
     partition_count: int = 0
 
 
+TOTALS_MAX = 1_000
+"""Queues that are asked for at once."""
+
+
+@record
+class QueueTotalsGet:
+    """How much there is in each of some queues, in all of its partitions."""
+
+    queue_ids: tuple[str, ...]
+
+
+@record
+class QueueTotals:
+    """The answer, in their order; of one that is not there (any more) there is nothing."""
+
+    counts: tuple[QueueCount, ...]
+
+
 @record
 class QueueClear:
     """Remove the items of a partition, or of all."""

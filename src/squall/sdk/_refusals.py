@@ -100,6 +100,7 @@ _IN_WORDS = {
     "PutInputs": "cannot send the inputs",
     "QueueClear": "cannot clear the queue",
     "QueueCountGet": "cannot count the queue's items",
+    "QueueTotalsGet": "cannot count the items of queues",
     "QueueGet": "cannot get from the queue",
     "QueueGiveBack": "cannot put items back into the queue",
     "QueuePut": "cannot put into the queue",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -75,6 +76,9 @@ class QueueStore(Protocol):
 
     async def count(self, queue_id: str, partition: bytes | None, now: float) -> QueueCounts:
         """How much is in a partition, or in all of them."""
+
+    async def totals(self, queue_ids: Sequence[str], now: float) -> dict[str, QueueCounts]:
+        """How much is in all partitions of each of these queues; those with none are left out."""
 
     async def clear(self, queue_id: str, partition: bytes | None, request_id: str, now: float) -> None:
         """Remove the items of a partition, or of all."""

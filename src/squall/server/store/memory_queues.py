@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from squall.protocol.errors import EXHAUSTED, NOT_FOUND, PlatformError
@@ -118,6 +119,11 @@ class MemoryQueues:
             if place.queue_id == queue_id and partition in (None, place.partition) and one.expires_at > now
         ]
         return QueueCounts(sum(len(one.items) for one in found), sum(one.size_bytes for one in found), len(found))
+
+    async def totals(self, queue_ids: Sequence[str], now: float) -> dict[str, QueueCounts]:
+        """See `QueueStore`."""
+        counts = {one: await self.count(one, None, now) for one in queue_ids}
+        return {one: found for one, found in counts.items() if found.partition_count}
 
     async def clear(self, queue_id: str, partition: bytes | None, request_id: str, now: float) -> None:
         """See `QueueStore`."""

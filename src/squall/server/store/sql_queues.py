@@ -71,6 +71,16 @@ class SqlQueues:
         found = await self._database.read(lambda connection: connection.execute(query).one())
         return QueueCounts(*(int(one or 0) for one in found))
 
+    async def totals(self, queue_ids: Sequence[str], now: float) -> dict[str, QueueCounts]:
+        """See `QueueStore`."""
+        counted = (sa.func.sum(_PARTITIONS.item_count), sa.func.sum(_PARTITIONS.size_bytes), sa.func.count())
+        query = sa.select(_PARTITIONS.queue_id, *counted).where(
+            _PARTITIONS.queue_id.in_(queue_ids), _PARTITIONS.expires_at > now
+        )
+        query = query.group_by(_PARTITIONS.queue_id)
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return {row[0]: QueueCounts(*map(int, row[1:])) for row in rows}
+
     async def clear(self, queue_id: str, partition: bytes | None, request_id: str, now: float) -> None:
         """See `QueueStore`."""
         await self._database.write(_clear, _Clearing(queue_id, partition, request_id, now))

@@ -26,6 +26,8 @@ from squall.protocol.queue import (
     QueuePut,
     QueuePutDone,
     QueueRead,
+    QueueTotals,
+    QueueTotalsGet,
     pack,
     unpack,
 )
@@ -344,6 +346,20 @@ async def test_what_cannot_be_asked_is_refused() -> None:
         assert await jobs.put(b"a", partition="ä" * 32)
         missing = Jobs(jobs.client, new_id("qu"))
         assert (await failure_of(missing.get())).code == "not_found"
+
+
+async def test_totals_of_queues_are_for_who_lists_them() -> None:
+    async with queued() as (stage, jobs):
+        await jobs.put(b"a", b"bc")
+        asked = QueueTotalsGet((new_id("qu"), jobs.queue_id))
+        totals, _ = await jobs.ask("QueueTotalsGet", asked, QueueTotals)
+        assert totals.counts == (QueueCount(0), QueueCount(2, 3, 1))
+        too_many = QueueTotalsGet((jobs.queue_id,) * 1_001)
+        assert (await failure_of(jobs.ask("QueueTotalsGet", too_many, QueueTotals))).code == "invalid"
+        inside = await container_of(stage, await stage.client.function(min_containers=1))
+        assert (await failure_of(Jobs(inside, jobs.queue_id).ask("QueueTotalsGet", asked, QueueTotals))).code == (
+            "forbidden"
+        )
 
 
 async def test_a_thousand_who_wait_get_one_each() -> None:

@@ -56,6 +56,7 @@ def asset_methods(plane: ControlPlane) -> dict[str, Unary]:
         "QueueGiveBack": queues.give_back,
         "QueueRead": queues.read,
         "QueueCountGet": queues.count,
+        "QueueTotalsGet": _bodiless(queues.totals),
         "QueueClear": queues.clear,
     }
 

@@ -19,6 +19,7 @@ from squall.protocol.queue import (
     PARTITION_TTL_S_MAX,
     PUT_BYTES,
     PUT_ITEMS_MAX,
+    TOTALS_MAX,
     WAIT_MAX_S,
     QueueClear,
     QueueCount,
@@ -30,13 +31,15 @@ from squall.protocol.queue import (
     QueuePut,
     QueuePutDone,
     QueueRead,
+    QueueTotals,
+    QueueTotalsGet,
     pack,
     unpack,
 )
 from squall.protocol.task_set import going_on
 from squall.server.dispatch.asset.lines import Line, News
 from squall.server.dispatch.clock import AgeClock
-from squall.server.model.queue import PartitionKey, QueueTaking, QueueWrite
+from squall.server.model.queue import PartitionKey, QueueCounts, QueueTaking, QueueWrite
 
 if TYPE_CHECKING:
     from squall.protocol.task_set import TaskSet
@@ -156,6 +159,15 @@ class Queues:
         partition = None if record.is_total else place.partition
         counts = await self._store.count(record.queue_id, partition, self._age.now())
         return QueueCount(counts.item_count, counts.size_bytes, counts.partition_count), b""
+
+    async def totals(self, caller: Caller, record: QueueTotalsGet) -> QueueTotals:
+        """See `QueueTotalsGet`."""
+        if len(record.queue_ids) > TOTALS_MAX:
+            message = f"of {len(record.queue_ids)} queues; ask for {TOTALS_MAX} at most"
+            raise PlatformError(INVALID, f"QueueTotalsGet: {message}")
+        found = await self._store.totals(record.queue_ids, self._age.now())
+        counts = (found.get(one, QueueCounts()) for one in record.queue_ids)
+        return QueueTotals(tuple(QueueCount(one.item_count, one.size_bytes, one.partition_count) for one in counts))
 
     async def clear(self, caller: Caller, record: QueueClear, body: bytes) -> tuple[Empty, bytes]:
         """See `QueueClear`."""
