@@ -63,6 +63,7 @@ from squall.protocol.request import Request
 from squall.protocol.server import Hello, Welcome
 from squall.protocol.task_set import TaskSet
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
+from squall.protocol.volume import NodeVolumesFetch, VolumesFetched
 from squall.server.dispatch import ControlPlane, ManualClock
 from squall.server.model.config import ServerConfig
 from squall.server.model.logs import Progress
@@ -415,6 +416,13 @@ class FakeNode:
         self.has_snapshot = False
         self.has_announced_all = False
         """The guests of its containers come before their starts are answered, and none with that."""
+        self.fetched: list[str] = []
+        """Volumes that it was to have versions of, in order."""
+        self.fetching: list[VolumesFetched] = []
+        """What it says before it has them."""
+        self.on_fetching: Callable[[], object] = lambda: None
+        """Called before each word of it."""
+        self.fetch_failure: PlatformError | None = None
         self.build_gate = asyncio.Event()
         self.build_gate.set()
         self.peer: Peer | None = None
@@ -444,6 +452,16 @@ class FakeNode:
                 self.grace_s[guest.container_id] = end.grace_s
                 guest.exit(None, 9)
             return Empty(), b""
+        if request.method == "NodeVolumesFetch":
+            self.fetched += [one.mount.volume_id for one in request.record(NodeVolumesFetch).volumes]
+            for progress in self.fetching:
+                self.on_fetching()
+                await request.send_item(progress)
+                await settle(2)
+            if self.fetch_failure is not None:
+                raise self.fetch_failure
+            await request.send_item(VolumesFetched(is_done=True))
+            return None
         if request.method == "NodeImageBuild":
             self.builds += 1
             self.build_records.append(request.record(ImageBuild))

@@ -39,6 +39,7 @@ from squall.agent.report import Usage
 from squall.agent.shell import Shells
 from squall.agent.template.templates import Templates
 from squall.agent.told_images import tell_images
+from squall.agent.volume.contents import Progress
 from squall.agent.volume.source import PeerVolumes
 from squall.agent.volume.volumes import NodeVolumes
 from squall.protocol.channel.contract import Channel
@@ -73,7 +74,15 @@ from squall.protocol.template import (
     NodeTemplatesUnneeded,
 )
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
-from squall.protocol.volume import NodeVolumeCommit, NodeVolumeReload, NodeVolumesHeld, VolumeCommitted, VolumeHeld
+from squall.protocol.volume import (
+    NodeVolumeCommit,
+    NodeVolumeReload,
+    NodeVolumesFetch,
+    NodeVolumesHeld,
+    VolumeCommitted,
+    VolumeHeld,
+    VolumesFetched,
+)
 from squall.runtime.contract import Runtime
 from squall.runtime.errors import RuntimeFailure
 
@@ -83,6 +92,8 @@ UNTOLD_MAX = 10_000
 """Events remembered for a server that is away; of older exits it finds out because they are not in `NodeHello`."""
 WELCOME_S = 30.0
 """How long a container's connection waits for the server to know this node again."""
+FETCH_SAID_S = 2.0
+"""Between two words on how far the fetching of volumes is."""
 RULES_S = 30.0
 _FIRST_PAUSE_S = 0.05
 _END_ALL_S = 30.0
@@ -256,6 +267,9 @@ class Agent:
             asked = request.record(ContainerEnd)
             await self.containers.end(asked.container_id, asked.grace_s)
             return Empty(), b""
+        if request.method == "NodeVolumesFetch":
+            await self._fetch_volumes(request)
+            return None
         if request.method == "NodeVolumeCommit":
             commit = request.record(NodeVolumeCommit)
             runtime_id = self.containers.inside(commit.container_id).runtime_id
@@ -397,6 +411,19 @@ class Agent:
             await request.send_item(removing.result())
         finally:
             removing.cancel()
+
+    async def _fetch_volumes(self, request: Request) -> None:
+        """Have versions of volumes here, and say how far it is."""
+        progress = Progress()
+        with self._volumes.holding() as hold:
+            fetching = self._tasks.start(hold.fetch(request.record(NodeVolumesFetch).volumes, progress))
+            try:
+                while not (await asyncio.wait((fetching,), timeout=FETCH_SAID_S))[0]:
+                    await request.send_item(VolumesFetched(progress.fetched_bytes, progress.wanted_bytes))
+                fetching.result()
+                await request.send_item(VolumesFetched(progress.fetched_bytes, progress.wanted_bytes, is_done=True))
+            finally:
+                fetching.cancel()
 
     async def _transfer(self, request: Request) -> None:
         """Take an image out of this node."""

@@ -217,6 +217,15 @@ METHODS = _table(
     Method("ContainerStart", node.ContainerStart, node.ContainerStarted, UNARY, SERVER, AGENT, "Start a container"),
     Method("VolumeTreeGet", volume.VolumeTreeGet, volume.VolumeTree, UNARY, AGENT, SERVER, "A whole tree, for a node"),
     Method(
+        "NodeVolumesFetch",
+        volume.NodeVolumesFetch,
+        volume.VolumesFetched,
+        STREAM,
+        SERVER,
+        AGENT,
+        "Have versions of volumes on a node",
+    ),
+    Method(
         "NodeVolumeCommit",
         volume.NodeVolumeCommit,
         volume.VolumeCommitted,

@@ -438,6 +438,23 @@ class VolumeStart:
 
 
 @record
+class NodeVolumesFetch:
+    """Asked of a node: have all of these versions there, however long that takes. A container that is started with them
+    then waits for nothing. Events say how far it is, the last one that it is done. Errors: `exhausted`, `not_found`."""
+
+    volumes: tuple[VolumeStart, ...] = ()
+
+
+@record
+class VolumesFetched:
+    """How far it is: of what was missing."""
+
+    fetched_bytes: int = 0
+    wanted_bytes: int = 0
+    is_done: bool = False
+
+
+@record
 class NodeVolumeCommit:
     """Asked of a node: commit what a container has written to a volume; see `VolumeFlush`."""
 

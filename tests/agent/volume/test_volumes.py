@@ -16,6 +16,7 @@ import pytest
 from squall.agent.disk import Space
 from squall.agent.volume import holder as holder_module
 from squall.agent.volume import volumes as volumes_module
+from squall.agent.volume.contents import Progress
 from squall.agent.volume.volumes import NodeVolumes
 from squall.protocol.errors import EXHAUSTED, NOT_FOUND, PlatformError
 from squall.protocol.volume import (
@@ -248,6 +249,18 @@ async def test_a_start_that_fails_holds_nothing(node: Node) -> None:
     node.server.gone.add(2)
     with pytest.raises(PlatformError, match="version 2 is gone"):
         await node.open("a", 1, 2)
+    await node.volumes.evict()
+    assert (node.trees(), node.contents()) == (set(), 0)
+
+
+async def test_what_is_fetched_ahead_is_counted_and_stays_until_it_is_let_go(node: Node) -> None:
+    progress = Progress()
+    start = VolumeStart(VolumeMount("vo-1", "/1"), 1, _root(1))
+    with node.volumes.holding() as hold:
+        await hold.fetch([start], progress)
+        await node.volumes.evict()
+        assert (node.trees(), node.contents()) == (_roots([1]), 1)
+    assert progress == Progress(len(_data(1)), len(_data(1)))
     await node.volumes.evict()
     assert (node.trees(), node.contents()) == (set(), 0)
 

@@ -18,6 +18,7 @@ import secrets
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -38,6 +39,14 @@ EVICTED_AT_ONCE = 100
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _log = logging.getLogger("squall.agent.volume.contents")
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far something is that fetches contents."""
+
+    fetched_bytes: int = 0
+    wanted_bytes: int = 0
 
 
 class BlockSource(Protocol):
@@ -98,7 +107,12 @@ class VolumeContents:
         """Where a content is, or will be."""
         return self._files / name[:2] / name
 
-    async def ensure(self, wanted: Iterable[Content], blocks_of: dict[str, tuple[str, ...]] | None = None) -> None:
+    async def ensure(
+        self,
+        wanted: Iterable[Content],
+        blocks_of: dict[str, tuple[str, ...]] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Have all of these contents here.
 
         Args:
@@ -111,7 +125,10 @@ class VolumeContents:
         lists = blocks_of or {}
         missing = await self._aside(lambda: [one for one in wanted if not self._is_here(one, lists)])
         blocks = {one: lists.get(one.block_list, one.blocks) for one in missing}
-        await self._have_room(sum(_bytes_of(one, found) for one, found in blocks.items()), len(missing))
+        missing_bytes = sum(_bytes_of(one, found) for one, found in blocks.items())
+        progress = progress or Progress()
+        progress.wanted_bytes += missing_bytes
+        await self._have_room(missing_bytes, len(missing))
         # Small ones share blocks: each block is fetched once.
         by_block: dict[str, list[Content]] = {}
         tasks = []
@@ -119,8 +136,8 @@ class VolumeContents:
             if len(found) == 1:
                 by_block.setdefault(found[0], []).append(content)
             else:
-                tasks.append(self._make_large(content, found))
-        tasks += [self._make_small(block, contents) for block, contents in by_block.items()]
+                tasks.append(self._make_large(content, found, progress))
+        tasks += [self._make_small(block, contents, progress) for block, contents in by_block.items()]
         await _all(tasks)
 
     def _is_here(self, content: Content, lists: dict[str, tuple[str, ...]]) -> bool:
@@ -173,9 +190,10 @@ class VolumeContents:
         found.sort(key=lambda one: one[0].st_atime_ns)
         return [(status.st_blocks * 512, path) for status, path in found]
 
-    async def _make_small(self, block: str, contents: Sequence[Content]) -> None:
+    async def _make_small(self, block: str, contents: Sequence[Content], progress: Progress) -> None:
         data = b"" if block == HOLE else await self._block(block)
         await self._aside(lambda: self._write_parts(data, contents))
+        progress.fetched_bytes += sum(content.size for content in contents) if data else 0
 
     def _write_parts(self, data: bytes, contents: Sequence[Content]) -> None:
         for content in contents:
@@ -186,13 +204,13 @@ class VolumeContents:
             new.write_bytes(part)
             self._place(new, content.name)
 
-    async def _make_large(self, content: Content, blocks: Sequence[str]) -> None:
+    async def _make_large(self, content: Content, blocks: Sequence[str], progress: Progress) -> None:
         new = self._new / secrets.token_hex(8)
         fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             os.truncate(fd, content.size)
-            waiting = [self._write_block(fd, number, block, content) for number, block in enumerate(blocks) if block]
-            await _all(waiting)
+            places = [(number, block) for number, block in enumerate(blocks) if block != HOLE]
+            await _all([self._write_block(fd, number, block, content, progress) for number, block in places])
         except BaseException:
             new.unlink(missing_ok=True)
             raise
@@ -200,17 +218,17 @@ class VolumeContents:
             os.close(fd)
         self._place(new, content.name)
 
-    async def _write_block(self, fd: int, number: int, block: str, content: Content) -> None:
+    async def _write_block(self, fd: int, number: int, block: str, content: Content, progress: Progress) -> None:
         at = number * BLOCK_BYTES
         async with self._fetches:
             path, size = self._source.file(block), min(BLOCK_BYTES, content.size - at)
-            if path is not None and await self._aside(lambda: self._is_copied(path, block, size, fd, at)):
-                return
-            data = await self._source.block(block)
-            await self._aside(lambda: _check(block, data))
-            if len(data) != size:
-                raise PlatformError(INTERNAL, f"block {block} has {len(data)} bytes, other than its file says")
-            await self._aside(lambda: _write_all(fd, data, at))
+            if path is None or not await self._aside(lambda: self._is_copied(path, block, size, fd, at)):
+                data = await self._source.block(block)
+                await self._aside(lambda: _check(block, data))
+                if len(data) != size:
+                    raise PlatformError(INTERNAL, f"block {block} has {len(data)} bytes, other than its file says")
+                await self._aside(lambda: _write_all(fd, data, at))
+            progress.fetched_bytes += size
 
     def _is_copied(self, path: Path, block: str, size: int, fd: int, at: int) -> bool:
         """Write a block from a file of this machine; False where that is not what it should be."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from squall.agent.volume.contents import Progress
 from squall.agent.volume.trees import VolumeTrees
 from squall.protocol.volume import VolumeStart
 
@@ -20,8 +21,11 @@ class VolumeHold:
         self._changed = changed
         self.starts: list[VolumeStart] = []
 
-    async def fetch(self, starts: Sequence[VolumeStart]) -> None:
+    async def fetch(self, starts: Sequence[VolumeStart], progress: Progress | None = None) -> None:
         """Have these versions here, with all contents of their files.
+
+        Args:
+            progress: counted up meanwhile.
 
         Raises:
             PlatformError: one cannot be had.
@@ -30,4 +34,4 @@ class VolumeHold:
         self.starts += starts
         self._changed()
         for start in starts:
-            await self._trees.image(start.mount.volume_id, start.version, start.root)
+            await self._trees.image(start.mount.volume_id, start.version, start.root, progress)

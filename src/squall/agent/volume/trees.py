@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any
 
-from squall.agent.volume.contents import VolumeContents
+from squall.agent.volume.contents import Progress, VolumeContents
 from squall.agent.volume.source import PeerVolumes
 from squall.agent.volume.tree_image import content_of, write_tree_image
 from squall.protocol.volume import VolumeChange
@@ -50,7 +50,7 @@ class VolumeTrees:
         for path in self._directory.glob("*.new"):
             path.unlink()
 
-    async def image(self, volume_id: str, version: int, root: str) -> Path:
+    async def image(self, volume_id: str, version: int, root: str, progress: Progress | None = None) -> Path:
         """The image of a version's tree, with all contents of its files here.
 
         Raises:
@@ -66,7 +66,7 @@ class VolumeTrees:
                 entries = await self._source.tree(volume_id, version) if root else []
                 names = frozenset(one.name for entry in entries if (one := content_of(entry)) is not None)
                 self._names[root] = names
-                await self._fetch(volume_id, version, entries)
+                await self._fetch(volume_id, version, entries, progress)
                 if not path.exists():
                     await self._aside(lambda: _write_image(entries, path, names))
                 self._whole.add(root)
@@ -74,14 +74,16 @@ class VolumeTrees:
             self._making.pop(path.name, None)
         return path
 
-    async def _fetch(self, volume_id: str, version: int, entries: Sequence[VolumeChange]) -> None:
+    async def _fetch(
+        self, volume_id: str, version: int, entries: Sequence[VolumeChange], progress: Progress | None
+    ) -> None:
         wanted = {entry.path: content for entry in entries if (content := content_of(entry)) is not None}
         lists = {
             content.block_list: await self._source.blocks(volume_id, version, path)
             for path, content in wanted.items()
             if content.block_list
         }
-        await self._contents.ensure(set(wanted.values()), lists)
+        await self._contents.ensure(set(wanted.values()), lists, progress)
 
     def _names_in_use(self) -> frozenset[str]:
         """Names of contents that somebody has mounted, or is about to."""

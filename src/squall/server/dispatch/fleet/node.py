@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from squall.protocol.container import ContainerExec
@@ -11,19 +11,20 @@ from squall.protocol.errors import ChannelClosed
 from squall.protocol.function import FunctionSpec
 from squall.protocol.node import ContainerEnd, ContainerStart, ContainerStarted, NodeHello, NodeReport
 from squall.protocol.template import NodeTemplatesUnneeded
+from squall.protocol.volume import NodeVolumesFetch, VolumesFetched, VolumeStart
 from squall.server.scheduler import MEMORY_FLOOR_MIB, Claim, NodeView
 
 if TYPE_CHECKING:
     from squall.protocol.bucket import BucketStart
     from squall.protocol.peer import Peer
     from squall.protocol.stream import Stream
-    from squall.protocol.volume import VolumeStart
     from squall.server.dispatch.asset.secrets import Given
     from squall.server.dispatch.fleet.container import Container
     from squall.server.dispatch.fleet.printed_before import Gate
     from squall.server.model.clock import Timer
 
 START_TIMEOUT_S = 120.0
+ROOTS_MAX = 10_000
 END_TIMEOUT_S = 60.0
 
 
@@ -57,6 +58,8 @@ class Node:
         """It is being asked to free memory. One that swaps takes its time."""
         self.held_volumes: frozenset[tuple[str, int]] = frozenset()
         """Versions of volumes that it needs, as it has said last; also while its agent is away."""
+        self._roots: dict[str, None] = {}
+        """Of versions that were fetched there, the last ones last: most likely they still are."""
         self.lost_timer: Timer | None = None
         self.line_count = 0
         """Log lines its agent has sent since its last hello."""
@@ -72,6 +75,7 @@ class Node:
         self.hostname = hello.hostname
         self.pythons = hello.pythons
         self.missing_image_ids.clear()
+        self._roots.clear()
         self._unsaid_image_ids = set(self.image_ids)
         if self.lost_timer is not None:
             self.lost_timer.cancel()
@@ -134,6 +138,34 @@ class Node:
         started = await self.peer.request("ContainerStart", record, ContainerStarted, timeout_s=START_TIMEOUT_S)
         self.has_image(spec.image_id)
         return started
+
+    async def fetch(self, volumes: Sequence[VolumeStart], on_progress: Callable[[VolumesFetched], None]) -> None:
+        """Have versions of volumes there before a container is started with them, however long that takes.
+
+        Raises:
+            PlatformError: the node has no room, or a version cannot be had; the agent is away.
+        """
+        missing = tuple(one for one in volumes if one.root and one.root not in self._roots)
+        if not missing:
+            return
+        if self.peer is None:
+            raise ChannelClosed(f"NodeVolumesFetch: {self.node_id} went away before it was asked")
+        stream = self.peer.stream("NodeVolumesFetch", NodeVolumesFetch(missing))
+        is_done = False
+        try:
+            while (told := await stream.next(VolumesFetched)) is not None:
+                is_done = told[0].is_done
+                on_progress(told[0])
+        finally:
+            if not is_done:
+                stream.cancel()
+        self._roots |= dict.fromkeys(one.root for one in missing)
+        while len(self._roots) > ROOTS_MAX:
+            del self._roots[next(iter(self._roots))]
+
+    def may_lack_volumes(self) -> None:
+        """A start took too long: perhaps something was fetched again."""
+        self._roots.clear()
 
     def has_image(self, image_id: str) -> None:
         """The image is there."""

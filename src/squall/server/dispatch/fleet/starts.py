@@ -16,7 +16,7 @@ from squall.protocol.call import Failure
 from squall.protocol.errors import ChannelClosed, PlatformError
 from squall.protocol.function import FunctionSpec
 from squall.protocol.task_set import TaskSet
-from squall.protocol.volume import VolumeStart
+from squall.protocol.volume import VolumesFetched, VolumeStart
 from squall.server.dispatch.asset.secrets import NOTHING, Given
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.detours import Detours
@@ -34,6 +34,8 @@ _log = logging.getLogger("squall.server.dispatch.fleet.starts")
 
 REFUSAL_FIRST_S = 0.25
 REFUSAL_MAX_S = 10.0
+FETCH_SAID_S = 10.0
+"""Between two lines of an app's log that say how far the fetching of volumes is."""
 REFUSALS_MAX = 5
 """Refusals, other than for lack of room or of the image, before those who wait are told."""
 PICKLED_BYTES_MAX = 256 * 1024
@@ -223,8 +225,9 @@ class Starts:
 
     async def _start(self, container: Container, node: Node) -> None:
         try:
-            given = await self.given(container.spec)
             volumes = await self.volumes(container)
+            await node.fetch(volumes, self._progress(container))
+            given = await self.given(container.spec)
             buckets = await self.buckets(container.spec)
             if container.is_stopped:
                 return  # meanwhile
@@ -235,6 +238,7 @@ class Starts:
             return
         except PlatformError as error:
             if error.code == errors.TIMED_OUT and not container.is_stopped:
+                node.may_lack_volumes()
                 self._fleet.kill(container, "its node did not start it in time")
                 message = f"{container.dispatcher.in_words()}: {error.message}"
                 failure = Failure("startup_timed_out", message, container_id=container.container_id)
@@ -255,6 +259,26 @@ class Starts:
             return
         if not container.is_serving and not container.is_stopped:
             self.watch(container, container.spec.startup_timeout_s)
+
+    def _progress(self, container: Container) -> Callable[[VolumesFetched], None]:
+        """Says in the app's log how far it is that volumes are fetched for a container, and gives that up when nobody
+        wants it any more."""
+        said_at = self._clock.monotonic()
+
+        def say(progress: VolumesFetched) -> None:
+            nonlocal said_at
+            if container.is_stopped or container.ending:
+                raise PlatformError(errors.UNAVAILABLE, "the container is not wanted any more")
+            now = self._clock.monotonic()
+            if progress.is_done or now < said_at + FETCH_SAID_S:
+                return
+            said_at = now
+            got, wanted = progress.fetched_bytes / 1e9, progress.wanted_bytes / 1e9
+            self._fleet.log(
+                container, f"volumes: {got:.1f} of {wanted:.1f} GB are on its node; it starts with all of it"
+            )
+
+        return say
 
     def _refused(self, container: Container, node: Node, error: PlatformError) -> None:
         """The node did not start it: somewhere else, or later, or never."""
