@@ -22,6 +22,7 @@ OF_THE_MACHINES_KERNEL = pytest.mark.skipif(
 OF_QUICK_STARTS = pytest.mark.skipif(
     _IS_RESTORED, reason="counts on starts that take less time than to make, save and restore a template"
 )
+OF_BUCKETS = pytest.mark.skipif(_IS_RESTORED, reason="under gVisor there are no buckets yet")
 OF_TEMPLATES = pytest.mark.skipif(_PATH == PLAIN, reason="is about what is not there with templates switched off")
 
 
@@ -41,6 +42,7 @@ class Detour:
 _NOT_SAVED = "a container under gVisor is restored from a memory snapshot, and its function has none"
 _SECRETS = "it has secrets"
 _VOLUMES = "it has volumes"
+_BUCKETS = "it has buckets"
 _ENTRYPOINT = "its image has an entrypoint"
 _ENDED = "it has ended"
 _DOUBTED = "a container forked from its template ended while it ran its first call"
@@ -73,6 +75,8 @@ DETOURS = (
     *_detours("building-with-volumes.use", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("checkpoints.train predict", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("keeping.apart", _FORKED, PLAIN, _NOT_SAVED),
+    *_detours("bucket-user.write read misses cut_off", _FORKED, PLAIN, _BUCKETS),
+    *_detours("bucket.report total", _FORKED, PLAIN, _BUCKETS),
     *_detours("prints.f", _FORKED, PLAIN, _NOT_SAVED),
     *_detours("faults.f", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),
     *_detours("environment.look", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),

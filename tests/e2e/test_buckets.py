@@ -13,6 +13,7 @@ import pytest
 from squall.runtime.bucket.program import S3FS_PROGRAMS
 from tests.agent.image.block.stores import S3Server
 from tests.buckets import client_of
+from tests.e2e import paths
 from tests.e2e.installation import PROGRAMS, Installation
 from tests.e2e.test_secrets import arguments_with, create, files_with, forms
 
@@ -22,6 +23,7 @@ CALLER = str(PROGRAMS / "calling_buckets.py")
 
 pytestmark = [
     pytest.mark.timeout(300),
+    paths.OF_BUCKETS,
     pytest.mark.skipif(
         not any(map(os.path.exists, S3FS_PROGRAMS)), reason="missing program: s3fs (package s3fs, see make setup)"
     ),

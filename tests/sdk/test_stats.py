@@ -10,6 +10,7 @@ import pytest
 
 import squall
 from squall.exception import InvalidError
+from squall.protocol.bucket import BucketMount
 from squall.protocol.function import (
     CRON,
     PERIOD,
@@ -24,6 +25,7 @@ from squall.protocol.function import (
     Schedule,
 )
 from squall.sdk import _stats
+from squall.sdk._stats import _bucket
 from squall.types import FunctionInfo, InputStatus
 
 
@@ -117,6 +119,7 @@ def test_every_status_of_the_wire_has_one_of_the_surface() -> None:
         ("InputInfo", "input_id function_call_id task_id status function_name module_name children"),
         ("StatsPercentile", "percentile value"),
         ("StatsPercentileDistribution", "unit percentiles"),
+        ("CloudBucketMountInfo", "bucket_name bucket_type read_only key_prefix"),
         ("LogEntry", "message timestamp source object_id context_ids"),
         (
             "FunctionStats",
@@ -135,3 +138,18 @@ def test_every_status_of_the_wire_has_one_of_the_surface() -> None:
 )
 def test_fields_are_the_decided_ones_in_order(name: str, decided: str) -> None:
     assert [field.name for field in fields(getattr(squall.types, name))] == decided.split()
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("", "s3"),
+        ("https://store.example.com", "s3"),
+        ("https://account.r2.cloudflarestorage.com", "r2"),
+        ("https://storage.googleapis.com", "gcp"),
+    ],
+)
+def test_a_bucket_is_shown_with_the_kind_of_its_store(url: str, kind: str) -> None:
+    shown = _bucket(BucketMount("the-bucket", "/data", url, "a/", is_read_only=True))
+
+    assert (shown.bucket_name, shown.bucket_type, shown.read_only, shown.key_prefix) == ("the-bucket", kind, True, "a/")

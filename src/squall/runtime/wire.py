@@ -28,7 +28,7 @@ from squall.runtime.errors import (
 
 # Raised whenever an older agent or spawner would misunderstand the other. A spawner outlives its agent: the next one of
 # another version refuses it by name, and leaves its containers alone.
-PROTOCOL_VERSION = 5
+PROTOCOL_VERSION = 6
 
 FRAME_BYTES_MAX = 16 * 2**20
 RECEIVE_BYTES = 256 * 1024

@@ -17,8 +17,8 @@ HANDOVER_PROGRAMS = ("/bin/fusermount", "/usr/bin/fusermount", "/usr/local/bin/f
 FUSE_DEVICE = "/dev/fuse"
 
 CONNECT_S, SILENT_S, RETRIES = 10, 10, 2
-"""A store that does not answer is given up, and whoever waits for it is told: within two minutes, as a file that is
-looked for is asked for by four names."""
+"""A store that does not answer is given up, and whoever waits for it is told: within two minutes or so, as a file
+that is looked for is asked for by four names."""
 LOOK_AGAIN_S = 15
 """What is known of a key is asked for anew after so long; whoever opens it, asks at once."""
 DISK_FREE_MIB = 2_560
