@@ -232,6 +232,12 @@ class Installation:
                 found.add(int(pid))
         return found
 
+    def kill_processes(self) -> None:
+        """Kill those of its containers; with one others may end."""
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
     def _is_container(self, name: str) -> bool:
         """Whether what has this control group is one that the server knows, and not something that was made ahead."""
         if not name.startswith(("tp-", "ce-")):

@@ -84,8 +84,7 @@ def test_what_a_killed_server_had_not_committed_the_next_one_commits(fresh_squal
     running = fresh_squall.start("run", "--detach", f"{PROGRAMS}/{WRITES}", "--name", "survives", "--duration-s", "600")
     running.wait_said("written")
     os.kill(fresh_squall.server_pid(), signal.SIGKILL)
-    for pid in fresh_squall.processes():
-        os.kill(pid, signal.SIGKILL)
+    fresh_squall.kill_processes()
     time.sleep(0.2)
 
     wait_until(lambda: read(fresh_squall, "survives") == "before the end", "the next agent has committed it", 60)

@@ -127,8 +127,7 @@ def test_what_forks_write_outlives_everything_that_is_killed(deployed: Installat
     predicted(deployed)
     lingering(deployed, "kept-by-a-fork")
     os.kill(deployed.server_pid(), signal.SIGKILL)
-    for pid in deployed.processes():
-        os.kill(pid, signal.SIGKILL)
+    deployed.kill_processes()
 
     assert deployed.command("server", "start").code == 0
     wait_until(lambda: "kept-by-a-fork" in names(deployed), "it is committed", 60)
