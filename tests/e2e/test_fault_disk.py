@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -147,6 +148,36 @@ def test_what_was_acknowledged_until_the_disk_is_full_is_kept_and_goes_on_with_r
     assert [one["version"] for one in history] == ["v1"], history
     failed = json.loads(squall.command("call", "list", "--failed", "--limit", "1000", "--json").out)
     assert len(failed) == int(said["failed"]), failed
+
+
+@OF_QUICK_STARTS
+def test_of_queues_and_dicts_what_was_acknowledged_until_the_disk_is_full_stays(
+    small_disk: SmallDisk, tmp_path: Path
+) -> None:
+    squall = small_disk.squall
+    assert squall.command("server", "start").code == 0
+    server_pid = squall.server_pid()
+    small_disk.leave(120)
+
+    running = squall.start(str(PROGRAMS / "filling_assets.py"), str(tmp_path), executable=(sys.executable,))
+    wait_until((tmp_path / "refused").exists, "both are refused", 90)
+    small_disk.fill()
+    (tmp_path / "full").touch()
+    wait_until((tmp_path / "tried").exists, "both are tried again", 90)
+    small_disk.free()
+    (tmp_path / "room").touch()
+    ended = running.wait(60)
+
+    assert ended.code == 0, ended
+    said = dict(re.findall(r"^([\w ]+): (.*)$", ended.out, re.MULTILINE))
+    for what in ("queue", "dict"):
+        for refusal in (said[what], said[f"{what} on a full disk"]):
+            assert refusal.startswith("ResourceExhaustedError: "), ended
+            assert FULL.search(refusal), ended
+        assert said[f"{what} kept"].startswith("True "), ended
+    assert int(said["queue kept"].split()[1]) > 10, ended
+    assert said["again"] == "again again", ended
+    assert squall.server_pid() == server_pid, "the server ended"
 
 
 def test_build_on_a_full_disk_fails_clearly_and_leaves_nothing(small_disk: SmallDisk) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -171,6 +172,53 @@ def test_private_image_is_pulled_by_those_who_are_let_in(
     for secret in (PASSWORD, "wr0ng-one"):
         said = [one for one in (stranger, wrong, no_tag, taken) if secret in one.out + one.err]
         assert not said, said
+        kept = [path for path in files_of(empty.data_dir) if secret.encode() in path.read_bytes()]
+        assert not kept, kept
+
+
+@pytest.mark.timeout(300)
+def test_a_secret_with_a_name_lets_into_a_registry(
+    made: tuple[Installation, str], empty: Installation, registry: Registry, tmp_path: Path
+) -> None:
+    there, image_id = made
+    name = f"{registry.place}/team/named:1"
+    pushed = subprocess.run(
+        [SQUALL, "image", "push", name, "--image", image_id, "--username", USER, "--password-stdin"],
+        input=f"{PASSWORD}\n", env=there.environ(), capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert pushed.returncode == 0, pushed
+    program = tmp_path / "private.py"
+    program.write_text(
+        dedent(f"""
+        import squall
+        image = squall.Image.from_registry({name!r}, secret=squall.Secret.from_name("registry"))
+        app = squall.App("private", image=image)
+
+        @app.function()
+        def look(): return "let in"
+
+        @app.local_entrypoint()
+        def main(): print(look.remote())
+    """)
+    )
+
+    def run(password: str) -> Ended:
+        made = subprocess.run(
+            [SQUALL, "secret", "create", "registry", f"REGISTRY_USERNAME={USER}", "REGISTRY_PASSWORD=-", "-f"],
+            input=f"{password}\n", env=empty.environ(), capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert made.returncode == 0, made
+        return empty.command("run", str(program), timeout_s=120)
+
+    missing = empty.command("run", str(program))
+    wrong, right = run("wr0ng-one"), run(PASSWORD)
+
+    assert (missing.code, "there is no secret 'registry'" in missing.err) == (1, True), missing
+    assert (wrong.code, "check the password of" in wrong.err) == (1, True), wrong
+    assert (right.code, "let in" in right.out) == (0, True), right
+    empty.stop()
+    for secret in (PASSWORD, "wr0ng-one"):
+        assert not [one for one in (missing, wrong, right) if secret in one.out + one.err]
         kept = [path for path in files_of(empty.data_dir) if secret.encode() in path.read_bytes()]
         assert not kept, kept
 

@@ -14,6 +14,7 @@ import stat
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from textwrap import dedent
 
 import httpx
 import pytest
@@ -278,6 +279,41 @@ def test_secrets_are_for_builds_variants_shells_and_apps_in_containers(
     shell = squall.command("shell", "--secret", "e2e-passed", "-c", 'test "$PASSED" && echo set', timeout_s=120)
     assert (shell.code, shell.out.strip()) == (0, "set"), shell
     assert not files_with(squall.data_dir, forms(planted))
+
+
+REPLAYED = """
+    import hashlib, os, squall
+    app = squall.App("replayed")
+    own = squall.Secret.from_dict({"OWN": "of the function"})
+
+    @app.function(secrets=[squall.Secret.from_name("of-replay"), own])
+    def fail() -> None:
+        print("sees", hashlib.sha256(os.environ["NAMED"].encode()).hexdigest(), os.environ["OWN"])
+        raise ValueError("as always")
+
+    @app.local_entrypoint()
+    def main() -> None:
+        fail.remote()
+"""
+
+
+@pytest.mark.timeout(120)
+def test_a_call_that_is_replayed_has_the_secrets_of_its_function(squall: Installation, tmp_path: Path) -> None:
+    create(squall, tmp_path, "of-replay", {"NAMED": "first"})
+    (tmp_path / "replayed.py").write_text(dedent(REPLAYED))
+    assert squall.command("run", str(tmp_path / "replayed.py")).code == 1
+    create(squall, tmp_path, "of-replay", {"NAMED": "second"}, "--force")
+    (call_id,) = [
+        one["call_id"]
+        for one in json.loads(squall.command("call", "list", "--failed", "--app", "replayed", "--json").out)
+    ]
+
+    replayed = squall.command("call", "replay", call_id, timeout_s=100)
+
+    assert replayed.code == 1, replayed
+    assert "as always" in replayed.err, replayed
+    # As all that starts: with what is in the secret now.
+    assert f"sees {hashed('second')} of the function" in replayed.out, replayed
 
 
 @pytest.mark.timeout(240)

@@ -24,6 +24,7 @@ from squall.exception import (
     RequestSizeError,
     SerializationError,
 )
+from squall.protocol.dict import UPDATE_BYTES
 from squall.sdk import dict as dict_module
 from squall.sdk._plain_key import encode_key
 from squall.types import DictInfo
@@ -259,3 +260,19 @@ def test_a_program_of_another_process_sees_it_at_once(cache: squall.Dict) -> Non
 
     assert (done.stdout, done.stderr) == ("{'from': 'here'}\n", "")
     assert cache["there"] == (1, 2)
+
+
+def test_large_updates_that_cross_are_one_after_the_other(real_server: RealServer) -> None:
+    mine = squall.Dict.from_name("crossing", create_if_missing=True)
+    count, piece = 17, 1_000_000 - 2_000
+    assert (count - 1) * piece < UPDATE_BYTES < count * piece, "as much as one request takes"
+    keys = [f"key-{number}" for number in range(count - 1)]
+
+    def update(text: str) -> None:
+        for _ in range(3):
+            mine.update(dict.fromkeys(keys, text * piece))
+
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(update, "ab"))
+
+    assert len({mine[key] for key in keys}) == 1, "of an update that one request takes, all is there or nothing"
