@@ -209,6 +209,41 @@ VOLUME_MOUNT_FAULTS = (
         {f"{COMMITS}test_a_directory_that_becomes_a_link_while_it_is_committed_leads_nowhere": "secret"},
     ),
     Mutation(
+        "volume-thread-left-behind",
+        "block that cannot be had, or put",
+        "threads go on with the file of others that has its number by then",
+        (
+            Change(
+                f"{AGENT}aside.py",
+                "    await _ended([doing])\n    return doing.result()\n",
+                "    return await doing\n",
+            ),
+        ),
+        {
+            f"{COMMITS}test_a_put_that_fails_ends_all_others_of_its_file": "reading == {str(path)}",
+            "tests/agent/volume/test_contents.py::test_a_block_that_cannot_be_had_ends_all_others_of_its_file": (
+                "written == {"
+            ),
+        },
+    ),
+    Mutation(
+        "volume-open-note-short",
+        "file that was open when it was committed, and is removed then",
+        "nothing of the container is committed any more",
+        (
+            Change(
+                f"{AGENT}upper.py",
+                "    return (*fingerprint[:-1], -1)\n",
+                "    return (-1, stat.S_IFCHR, -1)\n",
+            ),
+        ),
+        {
+            f"{COMMITS}test_what_was_open_when_it_was_committed_may_become_anything[removed]": (
+                'if path != "result"} == expected'
+            )
+        },
+    ),
+    Mutation(
         "volume-contents-seen",
         "kernel that has no layers for contents alone",
         "a container sees the contents of all volumes of its node",

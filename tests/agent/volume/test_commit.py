@@ -10,6 +10,7 @@ import hashlib
 import mmap
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -435,3 +436,60 @@ async def test_what_is_closed_is_not_read_so_nothing_of_it_counts_as_removed(con
     await container.written.close()
     path.unlink()
     assert await container.commit() == {}
+
+
+@pytest.mark.parametrize("then", ["removed", "renamed", "a directory", "a link", "as it was"])
+async def test_what_was_open_when_it_was_committed_may_become_anything(container: Container, then: str) -> None:
+    path = container.write("log", b"one")
+    with path.open("ab") as file:
+        assert list(await container.commit()) == ["log"]
+        file.write(b"two")
+    if then != "as it was":
+        path.rename(container.upper / "moved") if then == "renamed" else path.unlink()
+    if then == "a directory":
+        path.mkdir()
+    elif then == "a link":
+        path.symlink_to("nowhere")
+    container.write("result", b"done")
+
+    changes = await container.commit()
+
+    assert changes["result"].size == 4
+    expected = {
+        "removed": {"log": "remove"},
+        "renamed": {"log": "remove", "moved": "put"},
+        "a directory": {"log": "put"},
+        "a link": {"log": "put"},
+        "as it was": {"log": "put"},
+    }[then]
+    assert {path: change.action for path, change in changes.items() if path != "result"} == expected
+    assert await container.commit() == {}
+
+
+async def test_a_put_that_fails_ends_all_others_of_its_file(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of a file that is closed is another file's a moment later."""
+    monkeypatch.setattr(commit_module, "BLOCK_BYTES", 64 * KIB)
+    path = container.write("large", os.urandom(640 * KIB))
+    reading: set[str] = set()
+    hashed = commit_module._hashed
+
+    def slow(fd: int, at: int, size: int) -> tuple[str, bytes]:
+        time.sleep(0.01 * (at > 0))
+        reading.add(os.readlink(f"/proc/self/fd/{fd}"))
+        return hashed(fd, at, size)
+
+    def refuse() -> None:
+        raise PlatformError(UNAVAILABLE, "no server")
+
+    monkeypatch.setattr(commit_module, "_hashed", slow)
+    container.store.before_put = refuse
+    with pytest.raises(PlatformError, match="no server"):
+        await container.commit()
+    # Whatever gets the number now is read by nobody.
+    others = [(container.upper / f"other-{number}").open("wb") for number in range(3)]
+    await asyncio.sleep(0.05)
+    for other in others:
+        other.close()
+    assert reading == {str(path)}

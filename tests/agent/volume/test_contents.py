@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +29,7 @@ class Blocks:
     def __init__(self) -> None:
         self.data: dict[str, bytes] = {}
         self.asked: list[str] = []
+        self.doubted: list[str] = []
         self.directory: Path | None = None
         """Of blocks that are files of this machine."""
 
@@ -40,6 +43,9 @@ class Blocks:
         if sha256 not in self.data:
             raise PlatformError(NOT_FOUND, f"no block {sha256}")
         return self.data[sha256]
+
+    async def doubt(self, sha256: str) -> None:
+        self.doubted.append(sha256)
 
     def file(self, sha256: str) -> Path | None:
         return self.directory / sha256 if self.directory is not None else None
@@ -156,6 +162,7 @@ async def test_a_block_with_other_bytes_is_refused_and_nothing_is_left(node: Nod
     with pytest.raises(PlatformError, match="came with other bytes") as failure:
         await node.contents.ensure([wanted])
     assert failure.value.code == INTERNAL
+    assert node.blocks.doubted == [wanted.blocks[0]], "the store forgets it, and takes it again"
     assert not node.is_here(wanted)
     assert not list((node.directory / "new").iterdir())
 
@@ -189,12 +196,31 @@ async def test_after_a_boot_what_is_damaged_comes_again(node: Node, boot_again: 
     node.contents.path(short.name).unlink()
     node.contents.path(short.name).write_bytes(b"s" * BLOCK)
     boot_again()
+    # Also when agents come and go meanwhile.
+    node.start()
+    await node.contents.ensure([whole])
     node.start()
     node.blocks.asked.clear()
     await node.contents.ensure([whole, torn, short])
     assert node.read(torn) == b"t" * BLOCK + b"end"
     assert node.read(short) == b"s" * BLOCK + b"end"
     assert whole.blocks[0] not in node.blocks.asked
+
+
+async def test_what_was_checked_after_a_boot_is_not_read_again_by_the_next_agent(
+    node: Node, boot_again: Callable[[], None]
+) -> None:
+    node.start()
+    wanted = node.content(b"w" * BLOCK, b"end")
+    await node.contents.ensure([wanted])
+    boot_again()
+    node.start()
+    await node.contents.ensure([wanted])
+    node.contents.path(wanted.name).chmod(0o600)
+    node.contents.path(wanted.name).write_bytes(b"other")
+    node.start()
+    await node.contents.ensure([wanted])
+    assert node.read(wanted) == b"other"
 
 
 async def test_without_a_boot_nothing_is_read_again(node: Node, boot_again: Callable[[], None]) -> None:
@@ -286,3 +312,29 @@ async def test_what_is_wanted_is_not_let_go_of_to_make_room_for_more(node: Node)
     await node.contents.ensure([old, new])
     assert node.is_here(old)
     assert node.is_here(new)
+
+
+async def test_a_block_that_cannot_be_had_ends_all_others_of_its_file(
+    node: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of a file that is closed is another file's a moment later."""
+    written: set[str] = set()
+    write_all = contents_module._write_all
+
+    def slow(fd: int, data: bytes | memoryview, at: int) -> None:
+        time.sleep(0.02)
+        written.add(os.path.dirname(os.readlink(f"/proc/self/fd/{fd}")))
+        write_all(fd, data, at)
+
+    monkeypatch.setattr(contents_module, "_write_all", slow)
+    wanted = node.content(*(bytes([number]) * BLOCK for number in range(1, 5)))
+    node.blocks.data[wanted.blocks[-1]] = b"damaged"
+    for _ in range(5):
+        with pytest.raises(PlatformError, match="damaged"):
+            await node.contents.ensure([wanted])
+        others = [(tmp_path / f"other-{number}").open("wb") for number in range(3)]
+        await asyncio.sleep(0.05)
+        for other in others:
+            other.close()
+    assert written == {str(tmp_path / "new")}
+    assert not any((tmp_path / f"other-{number}").stat().st_size for number in range(3))

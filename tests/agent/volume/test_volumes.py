@@ -61,6 +61,9 @@ class Server:
     async def missing(self, sha256s: Sequence[str]) -> set[str]:
         return set()
 
+    def file(self, sha256: str) -> None:
+        return None
+
     def pages(self, changes: Sequence[VolumeChange]) -> list[tuple[VolumeChange, ...]]:
         return [tuple(changes)]
 
@@ -263,6 +266,34 @@ async def test_what_is_fetched_ahead_is_counted_and_stays_until_it_is_let_go(nod
     assert progress == Progress(len(_data(1)), len(_data(1)))
     await node.volumes.evict()
     assert (node.trees(), node.contents()) == (set(), 0)
+
+
+async def test_of_several_who_want_a_tree_one_at_a_time_makes_it_also_when_the_first_fails(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    making: list[int] = []
+    at_once: list[int] = []
+    tree = node.server.tree
+
+    async def slow(volume_id: str, version: int) -> list[VolumeChange]:
+        making.append(1)
+        at_once.append(len(making))
+        try:
+            await asyncio.sleep(0.01)
+            if len(at_once) == 1:
+                raise PlatformError(NOT_FOUND, "it is gone")
+            return await tree(volume_id, version)
+        finally:
+            making.pop()
+
+    monkeypatch.setattr(node.server, "tree", slow)
+    wanting = [asyncio.ensure_future(node.open(name, 1)) for name in "abc"]
+    await asyncio.wait(wanting, return_when=asyncio.FIRST_EXCEPTION)
+    wanting.append(asyncio.ensure_future(node.open("d", 1)))
+    found = await asyncio.gather(*wanting, return_exceptions=True)
+    assert [isinstance(one, PlatformError) for one in found] == [True, False, False, False]
+    assert set(at_once) == {1}
+    assert not node.volumes._trees._making
 
 
 # What is written
@@ -609,3 +640,34 @@ async def test_a_reload_that_fails_leaves_what_there_was(node: Node) -> None:
     (before / "one").write_bytes(b"")
     await node.volumes.close("a")
     assert [change.path for one in node.server.commits for change in one.changes] == ["one"]
+
+
+async def test_while_a_container_is_frozen_for_a_reload_nothing_is_put(node: Node) -> None:
+    (upper,) = await node.open_writable("a", 1)
+    frozen: list[bool] = []
+    commit, freeze = node.server.commit, node.containers.freeze
+
+    async def noted(record: VolumeCommit) -> VolumeCommitted:
+        frozen.append(bool(node.containers.frozen))
+        return await commit(record)
+
+    async def freezing(container_id: str) -> None:
+        # What is written at the last moment.
+        if not frozen:
+            (upper / "late").write_bytes(b"")
+        await freeze(container_id)
+
+    node.server.commit = noted  # type: ignore[method-assign]
+    node.containers.freeze = freezing  # type: ignore[method-assign]
+    await node.volumes.reload("a", "vo-1")
+    assert frozen == [False]
+
+
+async def test_a_reload_while_a_file_is_open_for_writing_is_refused_and_leaves_it(node: Node) -> None:
+    (upper,) = await node.open_writable("a", 1)
+    with (upper / "open").open("wb"), pytest.raises(PlatformError, match="files on it are open"):
+        await node.volumes.reload("a", "vo-1")
+    assert not node.containers.swapped
+    assert (upper / "open").exists()
+    await node.volumes.reload("a", "vo-1")
+    assert [change.path for one in node.server.commits for change in one.changes] == ["open"]

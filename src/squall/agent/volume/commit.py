@@ -23,8 +23,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from squall.agent.volume.aside import aside, together
 from squall.agent.volume.sink import Blocks, Sink, SpoolSink, StoreSink
-from squall.agent.volume.upper import Fingerprint, Reading, WrittenFile, is_unchanged, open_written, read_upper
+from squall.agent.volume.upper import (
+    Fingerprint,
+    Reading,
+    WrittenFile,
+    is_unchanged,
+    of_open,
+    open_written,
+    read_upper,
+)
 from squall.protocol.errors import CONFLICT, PlatformError
 from squall.protocol.ids import new_id
 from squall.protocol.records import replace
@@ -46,9 +55,7 @@ PUTS_MAX = 3
 """Blocks on their way at once."""
 BLOCKS_AT_ONCE = 256
 """Of a file, that somebody waits for: a program can make it as large as it likes by saying so."""
-OPEN: Fingerprint = (-1,)
-"""Of a file that was open for writing when it was committed: what is stored to mapped memory changes no time, so it is
-read again."""
+NOTHING, OPEN, CHANGED = "nothing", "open", "changed"
 RESTARTS_MAX = 5
 SAID_MAX = 10
 """Paths that are named of those that no version can have."""
@@ -134,6 +141,16 @@ class Committer:
                 await spool.put_all()
                 return await self._send(written, cause, captured)
 
+    async def look(self, written: Written) -> str:
+        """What there is that no commit has: `NOTHING`, only what is open for writing (`OPEN`), or more (`CHANGED`)."""
+        async with written.lock:
+            upper = written.upper
+            reading = await self._aside(lambda: read_upper(upper, written.first_id, written.committed))
+            if reading.is_empty:
+                return NOTHING
+            open_now = await self._aside(lambda: _open_for_writing(upper, reading.files))
+            return OPEN if not reading.changes and len(open_now) == len(reading.files) else CHANGED
+
     async def _capture(self, written: Written, ahead: dict[str, _File], sink: Sink, *, is_patient: bool) -> _Captured:
         upper = written.upper
         reading = await self._aside(lambda: read_upper(upper, written.first_id, written.committed))
@@ -180,15 +197,17 @@ class Committer:
             pack.files.append((file, len(pack.data), len(data)))
             pack.data += data
             return
-        fd = await self._aside(lambda: open_written(captured.upper, file))
         blocks: list[str] = []
+        opened: list[int] = []
         try:
+            await self._aside(lambda: opened.append(open_written(captured.upper, file)))
             for begin in range(0, size, BLOCK_BYTES * BLOCKS_AT_ONCE):
                 end = min(size, begin + BLOCK_BYTES * BLOCKS_AT_ONCE)
-                putting = (self._put_block(captured.sink, fd, at, size) for at in range(begin, end, BLOCK_BYTES))
-                blocks += await asyncio.gather(*putting)
+                putting = (self._put_block(captured.sink, opened[0], at, size) for at in range(begin, end, BLOCK_BYTES))
+                blocks += await together(putting)
         finally:
-            os.close(fd)
+            for fd in opened:
+                os.close(fd)
         captured.files.append(_File(file.path, file.fingerprint, replace(file.change, blocks=tuple(blocks))))
 
     async def _put_block(self, sink: Sink, fd: int, at: int, size: int) -> str:
@@ -218,7 +237,7 @@ class Committer:
         seen = {path: one for path, one in reading.seen.items() if path not in left}
         # What is left for the next is as it was known, if it was.
         seen |= {path: written.committed[path] for path in left if path in written.committed}
-        seen |= {one.path: OPEN for one in captured.files if one.path in captured.open}
+        seen |= {one.path: of_open(one.fingerprint) for one in captured.files if one.path in captured.open}
         changes = [*reading.changes, *(one.change for one in captured.files)]
         if not changes:
             written.committed = seen
@@ -263,7 +282,7 @@ class Committer:
             number += 1
 
     async def _aside(self, work: Callable[[], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await aside(self._executor, work)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
     <directory>/layer/.squall-contents/<aa>/<name>    one content; whole, and what its blocks' hashes say
     <directory>/new/…                                 in the making; emptied at start
-    <directory>/boot                                  of the machine when these files were written
+    <directory>/boot                                  of the machine that the last agent began in
+    <directory>/unchecked, checked                    what was written before it, and what of that was looked at since
 
 Files come by a rename. After a crash of the machine what was not on the disk by then may read as anything, so what was
 written before this boot is checked once, when it is wanted next.
@@ -11,18 +12,20 @@ written before this boot is checked once, when it is wanted next.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from squall.agent.disk import Space, space_of
+from squall.agent.volume.aside import aside, together
 from squall.agent.volume.tree_image import Content
 from squall.protocol.errors import EXHAUSTED, INTERNAL, PlatformError
 from squall.protocol.volume import BLOCK_BYTES, HOLE
@@ -59,6 +62,9 @@ class BlockSource(Protocol):
             PlatformError: `not_found`; `unavailable` while there is no server.
         """
 
+    async def doubt(self, sha256: str) -> None:
+        """Have the store look at a block: it forgets one that is damaged."""
+
     def file(self, sha256: str) -> Path | None:
         """The same as a file of this machine, if it is one; it may go at any moment."""
 
@@ -77,6 +83,7 @@ class VolumeContents:
         self._files = self._layer / CONTENTS
         self._new = directory / "new"
         self._boot = directory / "boot"
+        self._unchecked_path, self._checked_path = directory / "unchecked", directory / "checked"
         self._source = source
         self._executor = executor
         self._space = space
@@ -93,15 +100,20 @@ class VolumeContents:
         """What the marks of trees lead into."""
         return str(self._layer)
 
-    def prepare(self) -> None:
-        """Take stock. Blocks."""
+    def prepare(self) -> bool:
+        """Take stock; whether the machine has begun anew since an agent did so last. Blocks."""
         remove_tree(str(self._new))
         for path in (self._files, self._new):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         boot = _BOOT_ID.read_text().strip()
-        if not self._boot.exists() or self._boot.read_text() != boot:
-            self._unchecked = {path.name for path in self._files.glob("*/*")}
-            self._boot.write_text(boot)
+        is_new = not self._boot.exists() or self._boot.read_text() != boot
+        if is_new:
+            # The mark of this boot comes last: whoever begins again in between takes stock again.
+            _write_down(self._unchecked_path, "".join(f"{path.name}\n" for path in self._files.glob("*/*")))
+            self._checked_path.unlink(missing_ok=True)
+            _write_down(self._boot, boot)
+        self._unchecked = _names_in(self._unchecked_path) - _names_in(self._checked_path)
+        return is_new
 
     def path(self, name: str) -> Path:
         """Where a content is, or will be."""
@@ -138,17 +150,19 @@ class VolumeContents:
             else:
                 tasks.append(self._make_large(content, found, progress))
         tasks += [self._make_small(block, contents, progress) for block, contents in by_block.items()]
-        await _all(tasks)
+        await together(tasks)
 
     def _is_here(self, content: Content, lists: dict[str, tuple[str, ...]]) -> bool:
         name = content.name
         if name not in self._unchecked:
             return self.path(name).exists()
         is_right = _is_right(self.path(name), content, lists.get(content.block_list, content.blocks))
-        self._unchecked.discard(name)
         if not is_right:
             # What fits into a pack cannot be told from its own bytes: it comes again, too.
             self.path(name).unlink(missing_ok=True)
+        self._unchecked.discard(name)
+        with self._checked_path.open("a") as file:
+            file.write(f"{name}\n")
         return is_right
 
     async def _have_room(self, wanted_bytes: int, wanted_files: int) -> None:
@@ -210,7 +224,7 @@ class VolumeContents:
         try:
             os.truncate(fd, content.size)
             places = [(number, block) for number, block in enumerate(blocks) if block != HOLE]
-            await _all([self._write_block(fd, number, block, content, progress) for number, block in places])
+            await together([self._write_block(fd, number, block, content, progress) for number, block in places])
         except BaseException:
             new.unlink(missing_ok=True)
             raise
@@ -223,8 +237,7 @@ class VolumeContents:
         async with self._fetches:
             path, size = self._source.file(block), min(BLOCK_BYTES, content.size - at)
             if path is None or not await self._aside(lambda: self._is_copied(path, block, size, fd, at)):
-                data = await self._source.block(block)
-                await self._aside(lambda: _check(block, data))
+                data = await self._fetched(block)
                 if len(data) != size:
                     raise PlatformError(INTERNAL, f"block {block} has {len(data)} bytes, other than its file says")
                 await self._aside(lambda: _write_all(fd, data, at))
@@ -247,9 +260,17 @@ class VolumeContents:
 
     async def _block(self, block: str) -> bytes:
         async with self._fetches:
-            data = await self._source.block(block)
-            await self._aside(lambda: _check(block, data))
+            return await self._fetched(block)
+
+    async def _fetched(self, block: str) -> bytes:
+        data = await self._source.block(block)
+        if await self._aside(lambda: hashlib.sha256(data).hexdigest()) == block:
             return data
+        # The store looks at it, and forgets it: whoever has the file puts it again.
+        with contextlib.suppress(PlatformError):
+            await self._source.doubt(block)
+        message = f"block {block} of a volume is damaged in the blob store, or came with other bytes"
+        raise PlatformError(INTERNAL, f"{message}; put its file again: squall volume put")
 
     def _place(self, new: Path, name: str) -> None:
         place = self.path(name)
@@ -258,18 +279,7 @@ class VolumeContents:
         os.rename(new, place)
 
     async def _aside(self, work: Callable[[], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
-
-
-async def _all(waiting: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """All of them; when one fails the others are given up."""
-    tasks = [asyncio.ensure_future(one) for one in waiting]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        return await aside(self._executor, work)
 
 
 def _bytes_of(content: Content, blocks: Sequence[str]) -> int:
@@ -281,10 +291,18 @@ def _mib(size_bytes: int) -> str:
     return f"{-(-size_bytes // 2**20)} MiB"
 
 
-def _check(block: str, data: bytes) -> None:
-    if hashlib.sha256(data).hexdigest() != block:
-        message = f"block {block} of a volume came with other bytes: it is damaged in the blob store, or on its way"
-        raise PlatformError(INTERNAL, message)
+def _names_in(path: Path) -> set[str]:
+    return set(path.read_text().split()) if path.exists() else set()
+
+
+def _write_down(path: Path, text: str) -> None:
+    """On the disk, whole or not at all."""
+    new = path.with_name(f"{path.name}.new")
+    with new.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
 
 
 def _write_all(fd: int, data: bytes | memoryview, at: int) -> None:

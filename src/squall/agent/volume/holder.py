@@ -19,7 +19,7 @@ from pathlib import Path
 
 from squall.agent.spread import make_apart, spread_apart
 from squall.agent.volume.commit import Written
-from squall.agent.volume.upper import Fingerprint
+from squall.agent.volume.upper import Fingerprint, is_fingerprint
 from squall.protocol.records import from_wire, record, to_wire
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.removal import remove_tree
@@ -232,6 +232,8 @@ def _read_committed(upper: Path) -> dict[str, Fingerprint]:
     """What an earlier agent has committed; without it, everything is committed once more."""
     try:
         told = json.loads(_committed_path(upper).read_text())
+        if not all(map(is_fingerprint, told.values())):
+            raise ValueError("it is written in no way that is known")
         return {path: tuple(one) for path, one in told.items()}
     except FileNotFoundError:
         return {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
 from typing import Protocol, TypeVar
+
+from squall.agent.volume.aside import aside
 
 R = TypeVar("R")
 
@@ -83,7 +84,7 @@ class SpoolSink:
                 await self._store.put(sha256, await self._aside(lambda: os.pread(self._fd, size, offset)))  # noqa: B023 - awaited in the loop
 
     async def _aside(self, work: Callable[[], R]) -> R:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await aside(self._executor, work)
 
 
 def _write(fd: int, data: bytes, offset: int) -> None:

@@ -90,6 +90,10 @@ class PeerVolumes:
             size, have = chunk.size_bytes, have + len(body)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
+    async def doubt(self, sha256: str) -> None:
+        """See `BlockSource`."""
+        await self._peer().request("BlobStat", BlobStat((sha256,), is_doubted=True), BlobMissing)
+
     def file(self, sha256: str) -> Path | None:
         """See `BlockSource`."""
         return self._blob_dir / sha256[:2] / sha256 if self._blob_dir is not None else None

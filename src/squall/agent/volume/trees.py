@@ -6,9 +6,11 @@ import asyncio
 import os
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from squall.agent.volume.aside import aside
 from squall.agent.volume.contents import Progress, VolumeContents
 from squall.agent.volume.source import PeerVolumes
 from squall.agent.volume.tree_image import content_of, write_tree_image
@@ -37,17 +39,18 @@ class VolumeTrees:
         self._contents = contents
         self._executor = executor
         self._used = used
-        self._making: dict[str, asyncio.Lock] = {}
+        self._making: dict[str, _Turns] = {}
         self._names: dict[str, frozenset[str]] = {}
         """Of each tree that is used, or being made, the names of its contents."""
         self._whole: set[str] = set()
         """Of those that are used the ones of which all contents are here, and stay."""
         contents.in_use = self._names_in_use
 
-    def prepare(self) -> None:
-        """Remove what an earlier agent has not finished. Blocks."""
+    def prepare(self, *, is_new_boot: bool) -> None:
+        """Remove what an earlier agent has not finished, and what may not have been on the disk when the machine ended.
+        Blocks."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for path in self._directory.glob("*.new"):
+        for path in self._directory.glob("*" if is_new_boot else "*.new"):
             path.unlink()
 
     async def image(self, volume_id: str, version: int, root: str, progress: Progress | None = None) -> Path:
@@ -60,8 +63,10 @@ class VolumeTrees:
         path = self._directory / f"{root or _EMPTY}{_IMAGE}"
         if root in self._whole and path.exists():
             return path
+        turns = self._making.setdefault(path.name, _Turns())
+        turns.count += 1
         try:
-            async with self._making.setdefault(path.name, asyncio.Lock()):
+            async with turns.lock:
                 # The contents may have gone since.
                 entries = await self._source.tree(volume_id, version) if root else []
                 names = frozenset(one.name for entry in entries if (one := content_of(entry)) is not None)
@@ -71,7 +76,9 @@ class VolumeTrees:
                     await self._aside(lambda: _write_image(entries, path, names))
                 self._whole.add(root)
         finally:
-            self._making.pop(path.name, None)
+            turns.count -= 1
+            if not turns.count:
+                del self._making[path.name]
         return path
 
     async def _fetch(
@@ -109,7 +116,16 @@ class VolumeTrees:
                 path.with_suffix(_NAMES).unlink(missing_ok=True)
 
     async def _aside(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        return await aside(self._executor, work)
+
+
+@dataclass(slots=True)
+class _Turns:
+    """Who makes one image, one after the other."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    count: int = 0
+    """Of those who do, or wait to."""
 
 
 def _write_image(entries: Sequence[VolumeChange], path: Path, names: frozenset[str]) -> None:

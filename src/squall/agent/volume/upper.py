@@ -35,6 +35,7 @@ _OTHER_NOW = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENXIO
 _MARK_BLOCKS = 8
 """Of 512 bytes: what marks may take by themselves."""
 
+FIELDS = 7
 Fingerprint = tuple[int | str, ...]
 """Of whatever is at a path; two that are equal are of one state. Of a directory the last one says what is below it."""
 _MERGED, _OPAQUE_NOW = 0, 1
@@ -333,6 +334,19 @@ def _fingerprint(status: os.stat_result) -> Fingerprint:
         status.st_ino, status.st_mode, status.st_uid, status.st_gid, status.st_size, status.st_mtime_ns,
         0 if stat.S_ISDIR(status.st_mode) else status.st_ctime_ns,
     )  # fmt: skip
+
+
+def of_open(fingerprint: Fingerprint) -> Fingerprint:
+    """Of a file that was open for writing when it was read: what is stored to mapped memory changes no time, so it is
+    never taken for what it was."""
+    return (*fingerprint[:-1], -1)
+
+
+def is_fingerprint(told: object) -> bool:
+    """Whether what was written down of a path is one."""
+    if not isinstance(told, (list, tuple)) or len(told) not in (FIELDS, FIELDS + 1):
+        return False
+    return all(isinstance(one, int) for one in told[:FIELDS]) and isinstance(told[-1], (int, str))
 
 
 def _text(name: bytes) -> str:

@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from squall.agent.disk import Space, space_of
-from squall.agent.volume.commit import Committer, Written
+from squall.agent.volume.aside import aside
+from squall.agent.volume.commit import CHANGED, OPEN, Committer, Written
 from squall.agent.volume.contents import VolumeContents
 from squall.agent.volume.hold import VolumeHold
 from squall.agent.volume.holder import Holder, HolderRecords, Mounted, WrittenRecord
@@ -106,8 +107,7 @@ class NodeVolumes:
     def prepare(self) -> None:
         """Take stock, and find what earlier containers have written. Blocks."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._trees.prepare()
-        self._contents.prepare()
+        self._trees.prepare(is_new_boot=self._contents.prepare())
         for holder in self._records.prepare():
             # Until somebody takes it over.
             holder.is_gone = holder.is_inherited = True
@@ -375,9 +375,12 @@ class NodeVolumes:
         for attempt in range(BUSY_TRIES):
             try:
                 async with self._frozen(holder.runtime_id):
-                    # Whatever it has written since the commit before would be gone.
+                    # Whatever it has written since the commit before would be gone. It is not put while it is frozen.
                     for written in [one.written for one in old if one.written is not None]:
-                        if await self._committer.commit(written, "before a reload"):
+                        left = await self._committer.look(written)
+                        if left == OPEN:
+                            raise VolumeBusy("files of it are open for writing")
+                        if left == CHANGED:
                             return False
                     await self._runtime.swap_volume(holder.runtime_id, volume)
                 return True
@@ -523,4 +526,4 @@ class NodeVolumes:
         mounted.next_look = self._monotonic() + max(pause_s, WALK_SHARE * took_s)
 
     async def _aside(self, work: Callable[[], object]) -> None:
-        await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        await aside(self._executor, work)
