@@ -17,7 +17,7 @@ def test_each_is_taken_as_it_was_asked_for() -> None:
 
     assert buckets_of([BucketStart(BucketMount("public", "/p")), BucketStart(mount, KEYS)]) == (
         Bucket("0", "/p", "public"),
-        Bucket("1", "/data", "some:bucket", "https://store", "a/", True, True, True, KEYS),
+        Bucket("1", "/data", "some:bucket", "https://store", "a/", True, True, True, env=KEYS),
     )
 
 

@@ -93,6 +93,7 @@ async def test_what_was_closed_is_there_when_close_has_returned(containers: Cont
 
     await running.stdout.read_until("closed")
 
+    assert running.phase_ms["buckets"] > 0
     assert store.get("a") == b"one\n"
 
 
@@ -310,7 +311,7 @@ async def test_a_store_that_does_not_answer_any_more_is_an_error_in_bounded_time
     store.put("a", b"one")
     running = await containers.start(
         *shell("mkfifo /tmp/go; echo ready; read go < /tmp/go; cat /data/a; echo said $?"),
-        buckets=[bucket()],
+        buckets=[bucket(silent_s=3)],
         network=store.slot,
     )
     await running.stdout.read_until("ready")

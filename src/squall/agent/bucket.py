@@ -26,7 +26,7 @@ def buckets_of(starts: Sequence[BucketStart]) -> tuple[Bucket, ...]:
             start.mount.is_read_only,
             start.mount.is_requester_paying,
             start.mount.has_path_style,
-            start.keys,
+            env=start.keys,
         )
         for number, start in enumerate(starts)
     )

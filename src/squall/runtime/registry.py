@@ -193,12 +193,12 @@ class Registry:
             answer(outcome)
             return
         try:
-            self._launch(spec, answer)
+            self._launch(spec, answer, outcome.values)
         except (RuntimeFailure, OSError) as error:
             failure = as_failure(error)
             self._buckets.end(spec.container_id, lambda _: answer(failure))
 
-    def _launch(self, spec: ContainerSpec, answer: Outcome) -> None:
+    def _launch(self, spec: ContainerSpec, answer: Outcome, earlier_ms: Mapping[str, float] | None = None) -> None:
         executor = self._executor(spec)
         if _is_forked(spec) and self._kit.pause_fd < 0:
             raise FeatureMissing(
@@ -210,7 +210,7 @@ class Registry:
         with contextlib.ExitStack() as undo:
             undo.callback(self._ground.leave, spec, cgroup)
             user_namespace_fd = self._ground.user_namespaces.get(spec.id_range)
-            phase_ms = {"prepare": (time.monotonic_ns() - begin_ns) / 1e6}
+            phase_ms = {**(earlier_ms or {}), "prepare": (time.monotonic_ns() - begin_ns) / 1e6}
             reads, writes = output_pipes(spec)
             undo.callback(close_descriptors, *reads, *writes)
             undo.callback(executor.forget, spec.container_id)

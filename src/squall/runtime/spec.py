@@ -81,6 +81,9 @@ class Bucket:
     is_requester_paying: bool = False
     has_path_style: bool = False
     """The bucket's name is part of the path of requests, and not of the host's name."""
+    silent_s: int = 60
+    """How long the store may say nothing in the middle of a request: it puts large objects together at their end. What
+    is asked for takes several requests, each of them three times."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What the store is asked with: `AWS_ACCESS_KEY_ID` and so on. Without keys it is asked as by anybody."""
 

@@ -16,9 +16,7 @@ HANDOVER_PROGRAMS = ("/bin/fusermount", "/usr/bin/fusermount", "/usr/local/bin/f
 """What it asks for the file system to serve: a program of the same name stands there in its sight."""
 FUSE_DEVICE = "/dev/fuse"
 
-CONNECT_S, SILENT_S, RETRIES = 10, 10, 2
-"""A store that does not answer is given up, and whoever waits for it is told: within two minutes or so, as a file
-that is looked for is asked for by four names."""
+CONNECT_S, ATTEMPTS = 10, 3
 LOOK_AGAIN_S = 15
 """What is known of a key is asked for anew after so long; whoever opens it, asks at once."""
 DISK_FREE_MIB = 2_560
@@ -79,8 +77,8 @@ def arguments(program: str, bucket: Bucket, user: tuple[int, int], place: str, f
         f"tmpdir={files}",
         f"ensure_diskfree={DISK_FREE_MIB}",
         f"connect_timeout={CONNECT_S}",
-        f"readwrite_timeout={SILENT_S}",
-        f"retries={RETRIES}",
+        f"readwrite_timeout={bucket.silent_s}",
+        f"retries={ATTEMPTS}",
         f"stat_cache_expire={LOOK_AGAIN_S}",
         "multireq_max=50",
         "allow_other",

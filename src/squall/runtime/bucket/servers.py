@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -56,6 +57,7 @@ class _Group:
     answer: Outcome | None
     """Who waits for them to be up."""
     servers: list[_Server] = field(default_factory=list)
+    begin_ns: int = field(default_factory=time.monotonic_ns)
     is_up: bool = False
     failure: RuntimeFailure | None = None
     ends: list[Done] = field(default_factory=list)
@@ -103,7 +105,8 @@ class BucketServers:
     # ---- start
 
     def start(self, spec: ContainerSpec, answer: Outcome) -> None:
-        """Begin those of a container; the answer comes when all serve, or nothing of them is left.
+        """Begin those of a container; the answer comes when all serve, with how long that took, or nothing of them is
+        left.
 
         Raises:
             RuntimeFailure: what can be known at once; nothing was made then.
@@ -201,7 +204,7 @@ class BucketServers:
             elif group.failure is None and group.answer is not None:
                 group.is_up = True
                 answer, group.answer = group.answer, None
-                answer(Reply())
+                answer(Reply({"buckets": (time.monotonic_ns() - group.begin_ns) / 1e6}))
 
         run_aside(self._poller, ask, on_asked)
 
