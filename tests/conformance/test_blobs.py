@@ -206,6 +206,21 @@ async def test_eviction_spares_what_somebody_was_told_of(blobs: ObjectBlobStore,
     assert await blobs.evict(0, frozenset()) == 1_200
 
 
+async def test_what_nobody_was_told_of_is_deleted_at_once_and_the_rest_a_day_later(
+    blobs: ObjectBlobStore, clock: Clock
+) -> None:
+    asked, sent, other = await put(blobs, b"a" * 600), await put(blobs, b"s" * 600), await put(blobs, b"o" * 600)
+    assert await blobs.missing((asked,)) == ()
+    assert await blobs.put_chunk(sent, 600, 0, b"s" * 600)
+    assert await blobs.missing((other,), is_told=False) == ()
+
+    assert [await blobs.delete_untold(one) for one in (asked, sent, other)] == [False, False, True]
+    assert await blobs.missing((asked, sent, other), is_told=False) == (other,)
+    clock.ahead_s = 25 * 3_600.0
+    assert await blobs.delete_untold(asked)
+    assert await blobs.missing((asked, sent), is_told=False) == (asked,)
+
+
 @pytest.mark.long
 async def test_what_is_doubted_is_looked_at_and_forgotten_when_it_is_damaged(blobs: ObjectBlobStore) -> None:
     whole, damaged = await put(blobs, b"whole" * 2_000_000), await put(blobs, b"damaged")

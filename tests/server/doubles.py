@@ -78,8 +78,11 @@ class MemoryBlobs:
 
     def __init__(self) -> None:
         self.blobs: dict[str, bytes] = {}
+        self.told: set[str] = set()
 
-    async def missing(self, sha256s: tuple[str, ...]) -> tuple[str, ...]:
+    async def missing(self, sha256s: tuple[str, ...], *, is_told: bool = True) -> tuple[str, ...]:
+        if is_told:
+            self.told.update(one for one in sha256s if one in self.blobs)
         return tuple(one for one in dict.fromkeys(sha256s) if one not in self.blobs)
 
     async def put_chunk(self, sha256: str, size_bytes: int, offset: int, data: bytes) -> bool:
@@ -99,6 +102,12 @@ class MemoryBlobs:
 
     async def delete(self, sha256: str) -> None:
         self.blobs.pop(sha256, None)
+
+    async def delete_untold(self, sha256: str) -> bool:
+        if sha256 in self.told:
+            return False
+        await self.delete(sha256)
+        return True
 
     async def evict(self, bytes_max: int, keep: frozenset[str]) -> int:
         return 0

@@ -15,8 +15,11 @@ class BlobStore(Protocol):
     says what to do), `unavailable` when the bucket cannot be reached.
     """
 
-    async def missing(self, sha256s: tuple[str, ...]) -> tuple[str, ...]:
-        """Those not here, in the order asked, each once. The others stay for half a day, named or not."""
+    async def missing(self, sha256s: tuple[str, ...], *, is_told: bool = True) -> tuple[str, ...]:
+        """Those not here, in the order asked, each once. The others stay for half a day, named or not.
+
+        Where nobody `is_told`, `delete_untold` may take them: whoever asks keeps that off until they are named.
+        """
 
     async def put_chunk(self, sha256: str, size_bytes: int, offset: int, data: bytes) -> bool:
         """Add bytes at `offset` of a blob of `size_bytes`; True once the whole blob is here.
@@ -42,6 +45,9 @@ class BlobStore(Protocol):
 
     async def delete(self, sha256: str) -> None:
         """Forget a blob, half-made ones too; an unknown one is no error."""
+
+    async def delete_untold(self, sha256: str) -> bool:
+        """Forget a whole blob, unless somebody was told in the last half day that it is here; whether it went."""
 
     async def evict(self, bytes_max: int, keep: frozenset[str]) -> int:
         """Delete blobs not in `keep`, oldest first, until all together are below `bytes_max`; bytes deleted.

@@ -74,6 +74,8 @@ class ObjectBlobStore:
         """Between the look whether one was told of, and its deletion."""
         self._told: dict[bytes, float] = {}
         """Of old ones: when somebody last heard that they are here. Not in the file's time, which containers see."""
+        self._relied_on: dict[bytes, float] = {}
+        """The same of those that somebody may name for it at any time, young ones too."""
 
     async def __aenter__(self) -> ObjectBlobStore:
         """Nothing to open."""
@@ -84,10 +86,10 @@ class ObjectBlobStore:
         self._threads.shutdown()
         self._hashers.shutdown()
 
-    async def missing(self, sha256s: tuple[str, ...]) -> tuple[str, ...]:
+    async def missing(self, sha256s: tuple[str, ...], *, is_told: bool = True) -> tuple[str, ...]:
         """See `BlobStore`."""
         asked = tuple(dict.fromkeys(_checked(sha256) for sha256 in sha256s))
-        return await self._run(lambda: tuple(sha256 for sha256 in asked if not self._keep(sha256)))
+        return await self._run(lambda: tuple(one for one in asked if not self._keep(one, is_told=is_told)))
 
     async def put_chunk(self, sha256: str, size_bytes: int, offset: int, data: bytes) -> bool:
         """See `BlobStore`."""
@@ -135,6 +137,11 @@ class ObjectBlobStore:
             self._uploads.pop(sha256, None)
         await self._run(lambda: self._delete(key))
 
+    async def delete_untold(self, sha256: str) -> bool:
+        """See `BlobStore`."""
+        key = _key(_checked(sha256))
+        return await self._run(lambda: self._delete_untold(key))
+
     async def evict(self, bytes_max: int, keep: frozenset[str]) -> int:
         """See `BlobStore`."""
         return await self._run(lambda: self._evict(bytes_max, keep))
@@ -163,16 +170,20 @@ class ObjectBlobStore:
 
     # On the threads
 
-    def _keep(self, sha256: str) -> bool:
+    def _keep(self, sha256: str, *, is_told: bool = True) -> bool:
         """Whether it is there. One that is stays for a while: who asks is about to name it, and does not send it."""
         name, now = bytes.fromhex(sha256), self._now()
         # Noted before it is looked for: from then on no eviction takes it.
         with self._evicting:
             self._told[name] = now
+            if is_told:
+                self._relied_on[name] = now
         made_at = self._made_at(sha256)
         if made_at is None or made_at > now - KEPT_S:
             with self._evicting:
                 self._told.pop(name, None)
+                if made_at is None:
+                    self._relied_on.pop(name, None)
         return made_at is not None
 
     def _is_damaged(self, sha256: str) -> bool:
@@ -284,6 +295,14 @@ class ObjectBlobStore:
             self._delete(key)
         return True
 
+    def _delete_untold(self, key: str) -> bool:
+        newest = self._now() - EVICT_AGE_MIN_S
+        with self._evicting:
+            if self._relied_on.get(bytes.fromhex(key.rpartition("/")[2]), newest) > newest:
+                return False
+            self._delete(key)
+        return True
+
     def _evict(self, bytes_max: int, keep: frozenset[str]) -> int:
         found = []
         total = 0
@@ -299,6 +318,7 @@ class ObjectBlobStore:
         newest = self._now() - EVICT_AGE_MIN_S
         with self._evicting:
             self._told = {name: at for name, at in self._told.items() if at > newest}
+            self._relied_on = {name: at for name, at in self._relied_on.items() if at > newest}
         for at, size, key in sorted(found):
             if total - deleted <= bytes_max or at > newest:
                 break

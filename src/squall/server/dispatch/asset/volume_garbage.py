@@ -46,6 +46,8 @@ class VolumeGarbage:
         self._is_taking = False
         self._changed = asyncio.Condition()
         self._collecting = asyncio.Lock()
+        self._spared: set[str] = set()
+        """Blocks that nothing named, and somebody had been told of."""
         self._since: set[str] | None = None
         """Nodes that were named since a search for garbage began; None while there is none."""
 
@@ -93,7 +95,7 @@ class VolumeGarbage:
                         version_count += await self._store.forget(volume_id, numbers)
             try:
                 node_count, unnamed = await self._sweep()
-                freed = await self._delete(unnamed)
+                freed = await self._delete(unnamed | self._spared)
             finally:
                 self._since = None
         return VolumeCollected(version_count, node_count, freed)
@@ -143,6 +145,7 @@ class VolumeGarbage:
             async with self._taking():
                 # Named by what else there is, or again by a commit.
                 named = await self._all.live_blobs()
+                self._spared -= named
                 for block in set(blocks[start : start + AT_ONCE]) - named:
                     freed += await self._delete_one(block)
         return freed
@@ -150,12 +153,14 @@ class VolumeGarbage:
     async def _delete_one(self, block: str) -> int:
         try:
             size, _ = await self._blobs.get_chunk(block, 0, 0)
-            await self._blobs.delete(block)
+            is_gone = await self._blobs.delete_untold(block)
         except PlatformError as error:
             if error.code != NOT_FOUND:
                 _log.warning("block %s is left for now: %s", block, error)
+            self._spared.discard(block)
             return 0
-        return size
+        (self._spared.discard if is_gone else self._spared.add)(block)
+        return size if is_gone else 0
 
     async def usage(self, volume_id: str) -> VolumeUsage:
         """How much of the store a volume takes."""

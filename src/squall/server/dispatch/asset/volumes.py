@@ -148,7 +148,7 @@ class Volumes:
         named = iter(dict.fromkeys(block for change in changes for block in change.blocks if block != wire.HOLE))
         missing: list[str] = []
         while some := tuple(islice(named, BLOCKS_MAX)):
-            missing += await self._blobs.missing(some)
+            missing += await self._blobs.missing(some, is_told=False)
             if len(missing) >= MISSING_MAX:
                 break
         return tuple(missing[:MISSING_MAX])

@@ -1,0 +1,145 @@
+"""Versions of volumes that need not stay, and their blocks: what goes, and what somebody may rely on."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from squall.protocol import volume as wire
+from squall.protocol.asset import VOLUME, AssetDelete
+from squall.protocol.blob import BlobMissing, BlobStat
+from squall.protocol.empty import Empty
+from squall.protocol.volume import VolumeChange
+from tests.server.dispatch.asset.test_volumes import (
+    collect,
+    commit,
+    failure_of,
+    listed,
+    make_volume,
+    put_files,
+    read,
+    retain,
+)
+from tests.server.doubles import staged
+
+
+async def test_versions_that_need_not_stay_go_with_what_only_they_had() -> None:
+    async with staged() as stage:
+        client, volume_id, other = (
+            stage.client,
+            await make_volume(stage.client),
+            await make_volume(stage.client, "other"),
+        )
+        for data in (b"first", b"second", b"third"):
+            await put_files(client, volume_id, "a", data=data)
+            stage.clock.advance(100)
+        await put_files(client, volume_id, "shared", data=b"shared")
+        await put_files(client, other, "b", data=b"first")
+        await retain(client, volume_id, 1, 0)
+
+        would = await collect(client, volume_id, is_trial=True)
+        assert await listed(client, volume_id, version=1) == ["a"]
+        gone = await collect(client, volume_id)
+
+        assert gone == would
+        assert (gone.version_count, gone.freed_bytes) == (3, len(b"second"))
+        assert (await failure_of(listed(client, volume_id, version=3))).code == "not_found"
+        assert await read(client, stage, volume_id, "a") == b"third"
+        assert await read(client, stage, other, "b") == b"first"
+        blocks = [hashlib.sha256(data).hexdigest() for data in (b"first", b"second", b"third", b"shared")]
+        assert await stage.blobs.missing(tuple(blocks)) == (blocks[1],)
+        assert (await collect(client)).version_count == 0
+
+
+async def test_what_a_commit_names_anew_while_garbage_is_searched_for_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        await put_files(client, volume_id, "a", data=b"old")
+        await put_files(client, volume_id, "a", data=b"new")
+        await retain(client, volume_id, 1, 0)
+        stage.clock.advance(1)
+        names = stage.store.volumes.nodes
+
+        async def commit_then_names() -> frozenset[str]:
+            found = await names()
+            await put_files(client, volume_id, "a", data=b"old")
+            return found
+
+        monkeypatch.setattr(stage.store.volumes, "nodes", commit_then_names)
+        gone = await collect(client, volume_id)
+
+        assert gone.version_count == 1
+        assert await read(client, stage, volume_id, "a") == b"old"
+        assert await listed(client, volume_id) == ["a"]
+
+
+async def test_a_block_that_a_client_was_told_is_there_stays_also_when_it_is_garbage() -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        await put_files(client, volume_id, "a", data=b"old")
+        await put_files(client, volume_id, "a", data=b"new")
+        await retain(client, volume_id, 1, 0)
+        stage.clock.advance(1)
+        block = hashlib.sha256(b"old").hexdigest()
+        assert await client.ask("BlobStat", BlobStat((block,)), BlobMissing) == BlobMissing(())
+
+        gone = await collect(client, volume_id)
+
+        assert (gone.version_count, gone.freed_bytes) == (1, 0)
+        await commit(client, volume_id, VolumeChange("b", size=3, blocks=(block,)))
+        assert await read(client, stage, volume_id, "b") == b"old"
+
+
+async def test_a_spared_block_that_nobody_named_goes_later() -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        await put_files(client, volume_id, "a", data=b"old")
+        await put_files(client, volume_id, "a", data=b"new")
+        await retain(client, volume_id, 1, 0)
+        stage.clock.advance(1)
+        await client.ask("BlobStat", BlobStat((hashlib.sha256(b"old").hexdigest(),)), BlobMissing)
+        assert (await collect(client, volume_id)).freed_bytes == 0
+
+        stage.blobs.told.clear()
+
+        assert (await collect(client, volume_id)).freed_bytes == 3
+        assert (await collect(client, volume_id)).freed_bytes == 0
+
+
+async def test_a_deleted_volume_leaves_nothing_behind() -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        await put_files(client, volume_id, "a", data=b"gone")
+        await client.ask("AssetDelete", AssetDelete(VOLUME, volume_id), Empty)
+        await stage.pass_time(0.2)
+
+        assert (await collect(client)).freed_bytes == 4
+        assert await stage.store.volumes.nodes() == frozenset()
+
+
+async def test_usage_counts_blocks_once_and_tells_what_no_other_volume_has() -> None:
+    async with staged() as stage:
+        client, volume_id, other = (
+            stage.client,
+            await make_volume(stage.client),
+            await make_volume(stage.client, "other"),
+        )
+        await put_files(client, volume_id, "a", "copy", data=b"12345")
+        await put_files(client, volume_id, "b", data=b"123")
+        await put_files(client, other, "c", data=b"123")
+
+        usage = await client.ask("VolumeUsageGet", wire.VolumeUsageGet(volume_id), wire.VolumeUsage)
+
+        assert usage == wire.VolumeUsage(head_bytes=13, stored_bytes=8, own_bytes=5, version_count=2, oldest=1)
+
+
+@pytest.mark.parametrize("retention", [wire.VolumeRetention(0, 1), wire.VolumeRetention(1, -1)])
+async def test_a_retention_that_makes_no_sense_is_refused(retention: wire.VolumeRetention) -> None:
+    async with staged() as stage:
+        volume_id = await make_volume(stage.client)
+
+        assert (await failure_of(retain(stage.client, volume_id, retention.count, retention.days))).code == "invalid"
+        asked = wire.VolumeRetentionPut(volume_id)
+        said = await stage.client.ask("VolumeRetentionPut", asked, wire.VolumeRetention)
+        assert said == wire.VolumeRetention()
