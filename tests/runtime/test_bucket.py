@@ -33,6 +33,7 @@ def test_a_bucket_is_named_with_its_prefix() -> None:
     [
         ({}, "url=https://s3.amazonaws.com"),
         ({}, "uid=5"),
+        ({}, "sigv4"),
         ({}, "gid=6"),
         ({"endpoint_url": "https://store.example.com/"}, "url=https://store.example.com"),
         ({"endpoint_url": "http://127.0.0.1:9000"}, "use_path_request_style"),

@@ -81,6 +81,8 @@ def arguments(program: str, bucket: Bucket, user: tuple[int, int], place: str, f
         f"retries={ATTEMPTS}",
         f"stat_cache_expire={LOOK_AGAIN_S}",
         "multireq_max=50",
+        # Else it asks again with signatures of before, which few stores take, and wrong keys are told 15 s later.
+        "sigv4",
         "allow_other",
         "dbglevel=err",
     ]
