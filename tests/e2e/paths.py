@@ -72,6 +72,8 @@ DETOURS = (
     *_detours("keeping.sleep_after_writing list_below apart", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("mounting-others.look look?*volumes=?other? write?volumes=?other?", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("mounting-others.Keeper Keeper?volumes=?other?", (RESTORE,), PLAIN, _VOLUMES),
+    *_detours("large-volumes.write_many read_many write_sparse read_sparse", (RESTORE,), PLAIN, _VOLUMES),
+    *_detours("large-volumes.write_names read_names", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("building-with-volumes.use", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("checkpoints.train predict", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("keeping.apart", _FORKED, PLAIN, _NOT_SAVED),
