@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -91,3 +92,18 @@ def test_the_example_writes_reports_and_reads_them(squall: Installation, store: 
     assert ended.code == 0, ended
     assert "day-1.json, day-2.json, day-3.json: 600 visitors" in ended.out
     assert sorted(objects(store)) == ["reports/day-1.json", "reports/day-2.json", "reports/day-3.json"]
+
+
+def test_a_bucket_outlives_the_server_that_has_mounted_it(
+    squall: Installation, store: S3Server, tmp_path: Path
+) -> None:
+    create(squall, tmp_path, "e2e-bucket", {"AWS_ACCESS_KEY_ID": "named", "AWS_SECRET_ACCESS_KEY": "a-key"})
+    running = squall.start("run", f"{PROGRAM}::write_slowly")
+    running.wait_said("begun")
+
+    os.kill(squall.server_pid(), signal.SIGKILL)
+    ended = running.wait(120)
+
+    assert ended.code == 0, ended
+    assert list(objects(store).values()) == ["begun, ended"], "the container that had begun has ended"
+    squall.wait_no_processes(20)

@@ -1,6 +1,7 @@
 """Functions with buckets, for `test_buckets.py`: keys by a secret with a name, and by one of this program."""
 
 import os
+import time
 from pathlib import Path
 
 import squall
@@ -40,6 +41,16 @@ def read(name: str) -> str:
     except OSError as error:
         return f"{(DATA / name).read_text()} {error.strerror}"
     return "it could be written"
+
+
+@app.function(volumes={"/data": mount(key_prefix="in/")})
+def write_slowly(duration_s: float = 5.0) -> None:
+    path = DATA / os.environ["SQUALL_CONTAINER_ID"]
+    path.write_text("begun")
+    print("begun", flush=True)
+    time.sleep(duration_s)
+    with path.open("a") as file:
+        file.write(", ended")
 
 
 @app.function(volumes={"/data": mount("nowhere")}, retries=0)
