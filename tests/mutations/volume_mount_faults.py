@@ -86,7 +86,7 @@ VOLUME_MOUNT_FAULTS = (
         "volume-directory-takes-along",
         "two containers that write to one directory",
         "whoever removes it takes along what the other one put there",
-        (Change(f"{AGENT}upper.py", "wire.REMOVE_EMPTY)", "wire.REMOVE)"),),
+        (Change(f"{AGENT}upper.py", "(path), wire.REMOVE_EMPTY)", "(path), wire.REMOVE)"),),
         {f"{UPPERS}test_nothing_that_others_have_put_meanwhile_goes[{seed}]": "failure_of(" for seed in (9, 11)},
     ),
     Mutation(
@@ -109,11 +109,11 @@ VOLUME_MOUNT_FAULTS = (
         (
             Change(
                 f"{AGENT}commit.py",
-                "captured = await self._capture(written, ahead, spool, is_patient=False)",
-                "captured = await self._capture(written, ahead, store, is_patient=False)",
+                "self._capture(written, ahead, spool, is_patient=is_patient",
+                "self._capture(written, ahead, store, is_patient=is_patient",
             ),
         ),
-        {f"{COMMITS}test_while_it_is_frozen_only_what_has_changed_is_put": "([2, 2], 3)"},
+        {f"{COMMITS}test_while_it_is_frozen_only_what_has_changed_is_read_and_nothing_is_put": "([0, 0, 2, 2], 3)"},
     ),
     Mutation(
         "volume-too-deep",
@@ -242,6 +242,32 @@ VOLUME_MOUNT_FAULTS = (
                 'if path != "result"} == expected'
             )
         },
+    ),
+    Mutation(
+        "volume-renamed-away",
+        "file that is renamed while it is looked for",
+        "a version is without it",
+        (
+            Change(
+                f"{AGENT}upper.py",
+                "        if len(fingerprint) > FIELDS and not _is_at(os.path.join(upper, path), fingerprint):\n",
+                "        if False:\n",
+            ),
+        ),
+        {f"{COMMITS}test_what_is_renamed_while_it_is_looked_for_is_never_away": '"remove" not in {'},
+    ),
+    Mutation(
+        "volume-committed-twice",
+        "agent killed between the server's answer and its note of it",
+        "the next one commits the same again, over what others wrote since",
+        (
+            Change(
+                f"{AGENT}commit.py",
+                '    return f"rq-{digest.hexdigest()}" if written.note is not None else new_id("rq")\n',
+                '    return new_id("rq")\n',
+            ),
+        ),
+        {f"{VOLUMES}test_a_commit_that_was_not_written_down_is_made_again_as_the_same": "ids[0] == ids[1]"},
     ),
     Mutation(
         "volume-contents-seen",

@@ -206,14 +206,18 @@ async def test_an_upper_that_is_away_removes_nothing(container: Container) -> No
     assert await container.commit() == {}
 
 
-async def test_while_it_is_frozen_only_what_has_changed_is_put(container: Container) -> None:
+async def test_while_it_is_frozen_only_what_has_changed_is_read_and_nothing_is_put(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commit_module, "FROZEN_BYTES_MAX", 0)
     container.write("large", os.urandom(300 * KIB))
     container.write("late", b"old" * 100 * KIB)
     puts: list[int] = []
 
     @contextlib.asynccontextmanager
     async def freeze() -> AsyncIterator[None]:
-        container.write("late", b"new" * 100 * KIB)
+        if puts:
+            container.write("late", b"new" * 100 * KIB)
         puts.append(len(container.store.blocks))
         yield
         puts.append(len(container.store.blocks))
@@ -222,13 +226,14 @@ async def test_while_it_is_frozen_only_what_has_changed_is_put(container: Contai
     (changes,) = container.store.commits
     assert {change.path: container.store.content(change)[:3] for change in changes}["late"] == b"new"
     # Not even that, while it waits.
-    assert (puts, len(container.store.blocks)) == ([2, 2], 3)
+    assert (puts, len(container.store.blocks)) == ([0, 0, 2, 2], 3)
 
 
 async def test_of_what_is_open_for_writing_only_blocks_that_differ_are_kept_while_it_is_frozen(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(commit_module, "BLOCK_BYTES", 256 * KIB)
+    monkeypatch.setattr(commit_module, "FROZEN_BYTES_MAX", 0)
     kept: list[int] = []
     write = sink._write
 
@@ -242,9 +247,10 @@ async def test_of_what_is_open_for_writing_only_blocks_that_differ_are_kept_whil
 
         @contextlib.asynccontextmanager
         async def freeze() -> AsyncIterator[None]:
-            file.seek(300 * KIB)
-            file.write(b"changed")
-            file.flush()
+            if container.store.blocks:
+                file.seek(300 * KIB)
+                file.write(b"changed")
+                file.flush()
             yield
 
         await container.committer.commit(container.written, "commit", freeze=freeze)
@@ -493,3 +499,49 @@ async def test_a_put_that_fails_ends_all_others_of_its_file(
     for other in others:
         other.close()
     assert reading == {str(path)}
+
+
+async def test_little_is_read_once_while_it_is_frozen(container: Container) -> None:
+    frozen: list[int] = []
+
+    @contextlib.asynccontextmanager
+    async def freeze() -> AsyncIterator[None]:
+        frozen.append(len(container.store.blocks))
+        yield
+        frozen.append(len(container.store.blocks))
+
+    container.write("small", b"one")
+    await container.committer.commit(container.written, "commit", freeze=freeze)
+    assert (frozen, len(container.store.blocks)) == ([0, 0], 1)
+
+
+async def test_what_is_renamed_while_it_is_looked_for_is_never_away(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "z"):
+        (container.upper / name).mkdir()
+    container.write("a/file", b"there")
+    container.write("gone", b"gone")
+    await container.commit(is_patient=True)
+    entries = upper_module._entries
+
+    def renaming(fd: int) -> list[tuple[str, os.stat_result]]:
+        here = os.path.basename(os.readlink(f"/proc/self/fd/{fd}"))
+        found = entries(fd)
+        if here == "z" and (container.upper / "a/file").exists():
+            # This one was read, and the other one is not yet.
+            os.rename(container.upper / "a/file", container.upper / "z/file")
+        return found
+
+    (container.upper / "gone").unlink()
+    monkeypatch.setattr(upper_module, "_entries", renaming)
+    first = await container.commit(is_patient=True)
+    monkeypatch.undo()
+    second = await container.commit(is_patient=True)
+    assert "remove" not in {change.action for change in first.values()}
+    assert {path: change.action for path, change in second.items() if change.kind != "directory"} == {
+        "a/file": "remove",
+        "gone": "remove",
+        "z/file": "put",
+    }
+    assert await container.commit(is_patient=True) == {}

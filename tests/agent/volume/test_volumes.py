@@ -671,3 +671,24 @@ async def test_a_reload_while_a_file_is_open_for_writing_is_refused_and_leaves_i
     assert (upper / "open").exists()
     await node.volumes.reload("a", "vo-1")
     assert [change.path for one in node.server.commits for change in one.changes] == ["open"]
+
+
+async def test_a_commit_that_was_not_written_down_is_made_again_as_the_same(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent killed between the server's answer and its note: what others have written since stays."""
+    (upper,) = await node.open_writable("a", 1)
+    (upper / "one").write_bytes(b"")
+    with monkeypatch.context() as killed:
+        killed.setattr("squall.agent.volume.note.Note.keep", lambda *states: None)
+        await node.volumes.commit("a", "vo-1")
+    node.start().adopt("a", IDS)
+    await node.volumes.commit("a", "vo-1")
+    for _ in range(2):
+        (upper / "one").unlink()
+        await node.volumes.commit("a", "vo-1")
+        (upper / "one").write_bytes(b"")
+        await node.volumes.commit("a", "vo-1")
+    ids = [record.commit_id for record in node.server.commits]
+    assert ids[0] == ids[1]
+    assert len(set(ids)) == 5

@@ -12,23 +12,28 @@ import asyncio
 import contextlib
 import errno
 import fcntl
+import functools
 import hashlib
 import logging
 import os
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from squall.agent.volume.aside import aside, together
+from squall.agent.volume.note import Note
 from squall.agent.volume.sink import Blocks, Sink, SpoolSink, StoreSink
 from squall.agent.volume.upper import (
     Fingerprint,
     Reading,
     WrittenFile,
+    are_directories_as_read,
+    hold_back_removals,
     is_unchanged,
     of_open,
     open_written,
@@ -55,6 +60,8 @@ PUTS_MAX = 3
 """Blocks on their way at once."""
 BLOCKS_AT_ONCE = 256
 """Of a file, that somebody waits for: a program can make it as large as it likes by saying so."""
+FROZEN_BYTES_MAX = 32 * 2**20
+"""What is read of a container at once while it is frozen; of more, most is read before."""
 NOTHING, OPEN, CHANGED = "nothing", "open", "changed"
 RESTARTS_MAX = 5
 SAID_MAX = 10
@@ -90,8 +97,12 @@ class Written:
     """It may be removed, and is not read any more: what is missing would be taken for what a program removed."""
     skipped: set[str] = field(default_factory=set)
     """Paths that no version can have, as was said."""
-    keep: Callable[[dict[str, Fingerprint]], None] = lambda committed: None
-    """Write down what has been in a commit. Blocks."""
+    note: Note | None = None
+    """Where that is written down."""
+    unsteady_count: int = 0
+    """Commits, one after the other, that said nothing of what was gone."""
+    walk_s: float = 0.0
+    """How long the last look at all of it took."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def close(self) -> None:
@@ -114,7 +125,7 @@ class Committer:
         written: Written,
         cause: str,
         *,
-        freeze: Callable[[], object] | None = None,
+        freeze: Callable[[], Any] | None = None,
         is_patient: bool = False,
     ) -> VolumeVersion | None:
         """Make what was written a version; None when nothing has changed.
@@ -131,30 +142,64 @@ class Committer:
                 return None
             store = StoreSink(self._store)
             if freeze is None:
-                return await self._send(written, cause, await self._capture(written, {}, store, is_patient=is_patient))
-            # Most of it is done by then.
-            ahead = {one.path: one for one in (await self._capture(written, {}, store, is_patient=False)).files}
-            with tempfile.TemporaryFile(dir=self._spool_dir) as file:
-                spool = SpoolSink(file.fileno(), self._store, store.stored, self._executor)
-                async with freeze():  # type: ignore[attr-defined]
-                    captured = await self._capture(written, ahead, spool, is_patient=False)
-                await spool.put_all()
+                captured = await self._capture(written, {}, store, is_patient=is_patient)
+                if is_patient:
+                    await self._doubt_removals(written, captured.reading)
                 return await self._send(written, cause, captured)
+            written.unsteady_count = 0
+            return await self._commit_frozen(written, cause, freeze, store, is_patient=is_patient)
+
+    async def _commit_frozen(
+        self, written: Written, cause: str, freeze: Callable[[], Any], store: StoreSink, *, is_patient: bool
+    ) -> VolumeVersion | None:
+        ahead: dict[str, _File] = {}
+        with tempfile.TemporaryFile(dir=self._spool_dir) as file:
+            spool = SpoolSink(file.fileno(), self._store, store.stored, self._executor)
+            for has_limit in (True, False):
+                async with freeze():
+                    reading = await self._read(written)
+                    is_little = sum(one.change.size for one in reading.files) <= FROZEN_BYTES_MAX
+                    if is_little or not has_limit:
+                        captured = await self._capture(written, ahead, spool, is_patient=is_patient, reading=reading)
+                        break
+                # Most of it is done while it runs.
+                before = await self._capture(written, {}, store, is_patient=False)
+                ahead = {one.path: one for one in before.files}
+            await spool.put_all()
+            return await self._send(written, cause, captured)
+
+    async def _doubt_removals(self, written: Written, reading: Reading) -> None:
+        """What runs on may have renamed something to where it was not looked any more: that it is gone is not said
+        then."""
+        if await self._aside(lambda: are_directories_as_read(written.upper, reading)):
+            written.unsteady_count = 0
+            return
+        before = len(reading.changes)
+        hold_back_removals(reading, written.committed)
+        if len(reading.changes) < before:
+            written.unsteady_count += 1
 
     async def look(self, written: Written) -> str:
         """What there is that no commit has: `NOTHING`, only what is open for writing (`OPEN`), or more (`CHANGED`)."""
         async with written.lock:
-            upper = written.upper
-            reading = await self._aside(lambda: read_upper(upper, written.first_id, written.committed))
+            upper, reading = written.upper, await self._read(written)
             if reading.is_empty:
                 return NOTHING
             open_now = await self._aside(lambda: _open_for_writing(upper, reading.files))
             return OPEN if not reading.changes and len(open_now) == len(reading.files) else CHANGED
 
-    async def _capture(self, written: Written, ahead: dict[str, _File], sink: Sink, *, is_patient: bool) -> _Captured:
+    async def _capture(
+        self,
+        written: Written,
+        ahead: dict[str, _File],
+        sink: Sink,
+        *,
+        is_patient: bool,
+        reading: Reading | None = None,
+    ) -> _Captured:
         upper = written.upper
-        reading = await self._aside(lambda: read_upper(upper, written.first_id, written.committed))
-        _say_skipped(written, reading)
+        if reading is None:
+            reading = await self._read(written)
         pack, captured = _Pack(), _Captured(upper, reading, sink)
         captured.open = await self._aside(lambda: _open_for_writing(upper, reading.files))
         for file in reading.files:
@@ -173,6 +218,13 @@ class Committer:
         await self._close(pack, captured)
         await self._leave_changed(captured, is_patient=is_patient)
         return captured
+
+    async def _read(self, written: Written) -> Reading:
+        began_s = time.monotonic()
+        reading = await self._aside(lambda: read_upper(written.upper, written.first_id, written.committed))
+        written.walk_s = time.monotonic() - began_s
+        _say_skipped(written, reading)
+        return reading
 
     async def _leave_changed(self, captured: _Captured, *, is_patient: bool) -> None:
         """What was written to while it was read may be torn: it is for the next commit. Of a container that is frozen,
@@ -247,12 +299,14 @@ class Committer:
         for number, start in enumerate(starts, 1):
             part = f" (part {number} of {len(starts)})" if len(starts) > 1 else ""
             version = await self._send_pages(written, cause + part, changes[start : start + COMMIT_CHANGES_MAX])
-        written.committed = seen
-        await self._aside(lambda: written.keep(seen))
+        before, written.committed = written.committed, seen
+        if written.note is not None:
+            await self._aside(functools.partial(written.note.keep, before, seen))
         return version
 
     async def _send_pages(self, written: Written, cause: str, changes: Sequence[VolumeChange]) -> VolumeVersion | None:
-        commit_id, pages = new_id("rq"), self._store.pages(changes)
+        pages = self._store.pages(changes)
+        commit_id = await self._aside(lambda: _id_of(written, changes))
         number = restarts = 0
         while True:
             is_last = number == len(pages) - 1
@@ -308,6 +362,15 @@ class _Captured:
 class _Pack:
     data: bytearray = field(default_factory=bytearray)
     files: list[tuple[WrittenFile, int, int]] = field(default_factory=list)
+
+
+def _id_of(written: Written, changes: Sequence[VolumeChange]) -> str:
+    """The same again for who makes the same commit again, as it was not written down that there had been one."""
+    count = written.note.count if written.note is not None else 0
+    digest = hashlib.sha256(f"{written.upper} {count}".encode("utf-8", "surrogateescape"))
+    for change in changes:
+        digest.update(repr(change).encode("utf-8", "surrogateescape"))
+    return f"rq-{digest.hexdigest()}" if written.note is not None else new_id("rq")
 
 
 def _say_skipped(written: Written, reading: Reading) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import json
 import logging
 import os
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from squall.agent.spread import make_apart, spread_apart
 from squall.agent.volume.commit import Written
-from squall.agent.volume.upper import Fingerprint, is_fingerprint
+from squall.agent.volume.note import Note
 from squall.protocol.records import from_wire, record, to_wire
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.removal import remove_tree
@@ -125,14 +124,15 @@ class HolderRecords:
         if one.is_read_only:
             return Mounted(one, None)
         path = self.upper(holder.runtime_id, one)
+        note = Note(_note_path(path))
         written = Written(
             one.volume_id,
             f"{path}/upper",
             holder.id_range.start,
             one.version,
             holder.container_id,
-            _read_committed(path),
-            keep=functools.partial(_keep_committed, path),
+            note.read(),
+            note=note,
         )
         return Mounted(one, written)
 
@@ -191,7 +191,7 @@ class HolderRecords:
         """Remove one upper, which is in a commit."""
         upper = self.upper(holder.runtime_id, one)
         self._away(upper)
-        _committed_path(upper).unlink(missing_ok=True)
+        _note_path(upper).unlink(missing_ok=True)
 
     def _away(self, path: Path) -> None:
         # At once: nobody finds a half of it, and takes the rest for removed.
@@ -211,32 +211,5 @@ def _remove(path: Path) -> None:
         _log.warning("%s", error)
 
 
-def _committed_path(upper: Path) -> Path:
+def _note_path(upper: Path) -> Path:
     return upper.with_name(f"{upper.name}.json")
-
-
-def _keep_committed(upper: Path, committed: dict[str, Fingerprint]) -> None:
-    path = _committed_path(upper)
-    try:
-        new = path.with_suffix(".new")
-        new.write_text(json.dumps(committed))
-        os.replace(new, path)
-    except FileNotFoundError:
-        pass  # it is gone when the container is
-    except OSError as error:
-        # The version is there; at worst the next agent makes it once more.
-        _log.warning("%s: what was committed of it cannot be written down: %s", upper, error)
-
-
-def _read_committed(upper: Path) -> dict[str, Fingerprint]:
-    """What an earlier agent has committed; without it, everything is committed once more."""
-    try:
-        told = json.loads(_committed_path(upper).read_text())
-        if not all(map(is_fingerprint, told.values())):
-            raise ValueError("it is written in no way that is known")
-        return {path: tuple(one) for path, one in told.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        _log.warning("%s: what was committed of it cannot be told: %s", upper, error)
-        return {}

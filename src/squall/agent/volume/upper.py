@@ -32,11 +32,13 @@ _METACOPY = "trusted.overlay.metacopy"
 _NOBODY = 65_534
 _OTHER_NOW = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENXIO, errno.ENODEV)
 """What says that at a path is something else than was listed there."""
+_REMOVALS = (wire.REMOVE, wire.REMOVE_SEEN, wire.REMOVE_EMPTY)
 _MARK_BLOCKS = 8
 """Of 512 bytes: what marks may take by themselves."""
 
 FIELDS = 7
 Fingerprint = tuple[int | str, ...]
+
 """Of whatever is at a path; two that are equal are of one state. Of a directory the last one says what is below it."""
 _MERGED, _OPAQUE_NOW = 0, 1
 """What of the version is below a directory that was not moved: what that has at its path, or nothing."""
@@ -107,6 +109,32 @@ def read_upper(upper: str, first_id: int, known: Mapping[str, Fingerprint]) -> R
     return reading
 
 
+def are_directories_as_read(upper: str, reading: Reading) -> bool:
+    """Whether nothing came, went or was renamed since. Else what seems to be gone may be where it was not looked any
+    more."""
+    for path, fingerprint in reading.seen.items():
+        if len(fingerprint) > FIELDS and not _is_at(os.path.join(upper, path), fingerprint):
+            return False
+    return True
+
+
+def _is_at(path: str, fingerprint: Fingerprint) -> bool:
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return False
+    return (status.st_ino, status.st_mtime_ns) == (fingerprint[0], fingerprint[5])
+
+
+def hold_back_removals(reading: Reading, known: Mapping[str, Fingerprint]) -> None:
+    """Have what takes something away found again by the next reading, and not by this one."""
+    held = [wire.from_wire(change.path) for change in reading.changes if change.action in _REMOVALS]
+    reading.changes = [change for change in reading.changes if change.action not in _REMOVALS]
+    for path in held:
+        reading.seen.pop(path, None)
+    reading.seen |= {path: one for path, one in known.items() if path not in reading.seen}
+
+
 def _end_of(path: str, known: Fingerprint) -> VolumeChange | None:
     """What takes away at a path what was known there."""
     mode, below = known[1], known[-1]
@@ -156,28 +184,29 @@ class _Reader:
     def _read_one(self, fd: int, directory: _Directory) -> None:
         path, lower = directory.path, directory.lower
         for name, status in _entries(fd):
-            local = os.path.join(b"/proc/self/fd", b"%d" % fd, os.fsencode(name))
             here = f"{path}/{name}" if path else name
-            below = None if lower is None else f"{lower}/{name}".lstrip("/")
+            kind, fingerprint = stat.S_IFMT(status.st_mode), _fingerprint(status)
+            known = self._known.get(here)
+            if known == fingerprint:
+                # Most of it, most of the time. A directory's has one number more.
+                self._reading.seen[here] = known
+                continue
             if not _fits(here):
                 self._reading.skipped.append(here)
                 continue
-            kind = stat.S_IFMT(status.st_mode)
+            local = os.path.join(b"/proc/self/fd", b"%d" % fd, os.fsencode(name))
+            below = None if lower is None else f"{lower}/{name}".lstrip("/")
             if kind == stat.S_IFDIR:
                 self._reading.seen[here] = self._directory(here, local, status, lower, below)
                 continue
-            fingerprint = _fingerprint(status)
-            is_new = self._known.get(here) != fingerprint
             if kind == stat.S_IFREG:
-                self._file(here, local, status, lower, below, is_new=is_new)
+                self._file(here, local, status, lower, below)
             elif kind == stat.S_IFLNK:
-                if is_new:
-                    target = _text(os.readlink(os.fsencode(name), dir_fd=fd))
-                    change = self._change(here, status, SYMLINK, target=wire.to_wire(target))
-                    self._reading.changes.append(change)
+                target = _text(os.readlink(os.fsencode(name), dir_fd=fd))
+                change = self._change(here, status, SYMLINK, target=wire.to_wire(target))
+                self._reading.changes.append(change)
             elif kind == stat.S_IFCHR and status.st_rdev == 0:
-                if is_new:
-                    self._remove_seen(here, below)
+                self._remove_seen(here, below)
             else:
                 self._reading.skipped.append(here)
                 continue
@@ -227,11 +256,7 @@ class _Reader:
             target = "" if below == here else wire.to_wire(below)
             self._reading.changes.append(VolumeChange(wire.to_wire(here), wire.REMOVE_SEEN, target=target))
 
-    def _file(
-        self, here: str, local: bytes, status: os.stat_result, lower: str | None, below: str | None, *, is_new: bool
-    ) -> None:
-        if not is_new:
-            return
+    def _file(self, here: str, local: bytes, status: os.stat_result, lower: str | None, below: str | None) -> None:
         may_be_bare = status.st_blocks <= _MARK_BLOCKS or status.st_blocks * 512 < status.st_size
         if may_be_bare and _mark(local, _METACOPY) is not None:
             redirect = _mark(local, _REDIRECT)

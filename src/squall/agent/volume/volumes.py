@@ -52,6 +52,8 @@ RELOAD_TRIES = 5
 BUSY_TRIES = 5
 BUSY_PAUSE_S = 0.02
 """Between attempts to swap a version while walks through the old one are under way."""
+UNSTEADY_MAX = 3
+"""Commits in the background that said nothing of what is gone; the next one freezes the container for that."""
 EVICT_S = 600.0
 END_AGAIN_S = 30.0
 """Between attempts to commit what could not be committed, and what a container has left."""
@@ -511,19 +513,28 @@ class NodeVolumes:
         for mounted in list(holder.volumes):
             await self._look(holder, mounted)
 
+    async def _commit_behind(self, holder: Holder, written: Written) -> None:
+        if written.unsteady_count < UNSTEADY_MAX:
+            await self._committer.commit(written, "background", is_patient=True)
+            return
+        # It makes and renames files all the time: what is gone is seen only while it does not.
+        async with holder.lock:
+            await self._committer.commit(
+                written, "background", freeze=lambda: self._frozen(holder.runtime_id), is_patient=True
+            )
+
     async def _look(self, holder: Holder, mounted: Mounted) -> None:
         now = self._monotonic()
         if mounted.written is None or now < mounted.next_look or mounted.written.lock.locked():
             return
         pause_s = BACKGROUND_S
         try:
-            await self._committer.commit(mounted.written, "background", is_patient=True)
+            await self._commit_behind(holder, mounted.written)
         except (PlatformError, OSError) as error:
             # Some of it never goes: that is not said all the time.
             pause_s = END_AGAIN_S
             _log.warning("%s: what it wrote to a volume is not committed yet: %s", holder.runtime_id, error)
-        took_s = self._monotonic() - now
-        mounted.next_look = self._monotonic() + max(pause_s, WALK_SHARE * took_s)
+        mounted.next_look = self._monotonic() + max(pause_s, WALK_SHARE * mounted.written.walk_s)
 
     async def _aside(self, work: Callable[[], object]) -> None:
         await aside(self._executor, work)
