@@ -6,6 +6,7 @@ from tests.mutations.mutation import Change, Mutation
 
 SDK = "tests/sdk/test_volume.py::"
 LANDING = "tests/cli/test_landing.py::"
+COPIES = "tests/server/dispatch/asset/test_volume_copies.py::"
 COMMAND = "tests/cli/test_volume.py::"
 READER = "src/squall/sdk/_volume_reader.py"
 CONTENT = "src/squall/sdk/_volume_content.py"
@@ -40,6 +41,37 @@ VOLUME_CLIENT_FAULTS = (
                 "== [False, False, True]"
             )
         },
+    ),
+    Mutation(
+        "volume-copy-too-deep",
+        "copies of copies",
+        "a copy makes paths that nobody can list or mount",
+        (
+            Change(
+                "src/squall/server/volume/graft.py",
+                "if found.kind == DIRECTORY and not _fits(self._extent(found.node), room):",
+                "if False:",
+            ),
+        ),
+        {
+            f"{COPIES}test_a_copy_that_would_be_too_deep_is_refused_and_the_volume_stays_as_it_is": ("names at most"),
+            f"{COPIES}test_what_a_container_moved_too_deep_is_left_out_and_all_else_of_its_commit_is_there": (
+                "== DEPTH_MAX"
+            ),
+        },
+    ),
+    Mutation(
+        "volume-copies-unbounded",
+        "copies of copies",
+        "twenty copies of copies make a volume that fills the memory of whoever mounts it",
+        (
+            Change(
+                "src/squall/server/dispatch/asset/volume_changes.py",
+                "        if is_now > max(was, most):",
+                "        if False:",
+            ),
+        ),
+        {f"{COPIES}test_copies_of_copies_end_where_a_volume_has_as_much_as_it_may_have": "10,000,000"},
     ),
     Mutation(
         "volume-block-unchecked",

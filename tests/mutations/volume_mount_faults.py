@@ -95,9 +95,9 @@ VOLUME_MOUNT_FAULTS = (
         "theirs is gone",
         (
             Change(
-                CHANGES,
-                "    if found.kind != DIRECTORY or not is_beside:\n",
-                "    if True:\n",
+                "src/squall/server/volume/graft.py",
+                "        if found.kind == DIRECTORY and there is not None and there.kind == DIRECTORY:\n",
+                "        if False:\n",
             ),
         ),
         {f"{SERVER}test_a_directory_that_comes_from_elsewhere_is_beside_what_others_have_put_there": "await listed("},

@@ -34,6 +34,8 @@ COMMIT_CHANGES_MAX = 1_000_000
 """Of one commit."""
 PATH_BYTES_MAX, NAME_BYTES_MAX, DEPTH_MAX = 4_096, 255, 256
 """Of what is in a volume: bytes of a path and of a name, and names in a path."""
+ENTRIES_MAX, BYTES_MAX = 10_000_000, 2**60
+"""Of a version: paths, and bytes of all its files, holes included."""
 RESERVED = ".squall-contents"
 """No version has this at its top: below it lie contents where versions are mounted."""
 FILE_BYTES_MAX = 2**44

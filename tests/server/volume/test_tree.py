@@ -8,7 +8,18 @@ import pytest
 
 from squall.server.model.volume import MemoryNodes
 from squall.server.volume.entry import DIRECTORY, FILE, SYMLINK, Entry
-from squall.server.volume.tree import Change, Conflict, PathError, TreeEditor, diff, find, parts_of, top_of, walk
+from squall.server.volume.tree import (
+    Change,
+    Conflict,
+    PathError,
+    TreeEditor,
+    change_counts,
+    diff,
+    find,
+    parts_of,
+    top_of,
+    walk,
+)
 
 
 def file(number: int = 1) -> Entry:
@@ -178,6 +189,7 @@ def test_differences_are_what_makes_one_tree_the_other() -> None:
         ("a/changed", FILE, FILE), ("file", FILE, SYMLINK), ("gone/x", FILE, None), ("gone", DIRECTORY, None),
         ("new", None, DIRECTORY), ("new/y", None, FILE),
     ]  # fmt: skip
+    assert change_counts(nodes, before, after) == (4, 2)
     assert list(diff(nodes, after, after)) == []
 
 
@@ -223,6 +235,9 @@ def test_chance_changes_leave_what_a_dictionary_has_and_differences_carry_over(s
         root = editor.write()
         assert {path: size for path, size in listed(nodes, root).items() if size is not None} == known
         assert _carried_over(nodes, before, root) == root
+        changes = list(diff(nodes, before, root))
+        put_count = sum(one.after is not None for one in changes)
+        assert change_counts(nodes, before, root) == (put_count, len(changes) - put_count)
 
 
 def _carried_over(nodes: MemoryNodes, before: str, after: str) -> str:

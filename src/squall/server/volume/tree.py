@@ -104,14 +104,7 @@ def diff(nodes: Nodes, before: str, after: str, path: str = "") -> Iterator[Chan
     """
     if before == after:
         return
-    leaves_before, leaves_after = leaves_of(nodes, before), leaves_of(nodes, after)
-    same = {leaf.node for leaf in leaves_before} & {leaf.node for leaf in leaves_after}
-    old = {one.name: one for leaf in leaves_before if leaf.node not in same for one in entries_of(nodes, leaf)}
-    new = {one.name: one for leaf in leaves_after if leaf.node not in same for one in entries_of(nodes, leaf)}
-    for name in sorted(old.keys() | new.keys()):
-        was, is_now = old.get(name), new.get(name)
-        if was == is_now:
-            continue
+    for name, was, is_now in _unequal(nodes, before, after):
         here = _joined(path, name)
         was_directory = was is not None and was.kind == DIRECTORY
         is_directory = is_now is not None and is_now.kind == DIRECTORY
@@ -121,6 +114,44 @@ def diff(nodes: Nodes, before: str, after: str, path: str = "") -> Iterator[Chan
             yield Change(here, was, is_now)
         if is_now is not None and is_directory:
             yield from diff(nodes, was.node if was is not None and was_directory else "", is_now.node, here)
+
+
+def _unequal(nodes: Nodes, before: str, after: str) -> Iterator[tuple[str, Entry | None, Entry | None]]:
+    """Names that stand for one thing in one directory and for another, or for nothing, in the other one."""
+    leaves_before, leaves_after = leaves_of(nodes, before), leaves_of(nodes, after)
+    same = {leaf.node for leaf in leaves_before} & {leaf.node for leaf in leaves_after}
+    old = {one.name: one for leaf in leaves_before if leaf.node not in same for one in entries_of(nodes, leaf)}
+    new = {one.name: one for leaf in leaves_after if leaf.node not in same for one in entries_of(nodes, leaf)}
+    for name in sorted(old.keys() | new.keys()):
+        was, is_now = old.get(name), new.get(name)
+        if was != is_now:
+            yield name, was, is_now
+
+
+def change_counts(nodes: Nodes, before: str, after: str) -> tuple[int, int]:
+    """How many of the changes that `diff` finds put something, and how many take something away.
+
+    What is only in one of them is counted as its directory says, and two directories are compared once, in however many
+    places they are: it costs what differs in the store, not what differs in a mount.
+    """
+    return _counts(nodes, before, after, {})
+
+
+def _counts(nodes: Nodes, before: str, after: str, known: dict[tuple[str, str], tuple[int, int]]) -> tuple[int, int]:
+    if before == after:
+        return 0, 0
+    if (before, after) not in known:
+        put_count = removed_count = 0
+        for _, was, is_now in _unequal(nodes, before, after):
+            if was is not None and is_now is not None and was.kind == is_now.kind == DIRECTORY:
+                put, removed = _counts(nodes, was.node, is_now.node, known)
+                put_count += put + (_own(was) != _own(is_now))
+                removed_count += removed
+            else:
+                put_count += 1 + is_now.below if is_now is not None else 0
+                removed_count += (was.below if was is not None else 0) + (is_now is None)
+        known[before, after] = put_count, removed_count
+    return known[before, after]
 
 
 def _own(entry: Entry | None) -> Entry | None:

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 from squall.protocol import volume as wire
 from squall.protocol.blob import is_sha256
-from squall.protocol.errors import CONFLICT, EXISTS, INVALID, NOT_FOUND, PlatformError
-from squall.protocol.volume import BLOCK_BYTES, FILE_BYTES_MAX, HOLE, VolumeChange, VolumeEntry
+from squall.protocol.errors import CONFLICT, EXHAUSTED, EXISTS, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.volume import BLOCK_BYTES, BYTES_MAX, ENTRIES_MAX, FILE_BYTES_MAX, HOLE, VolumeChange, VolumeEntry
 from squall.server.model.volume import MemoryNodes, NewNode, Nodes
 from squall.server.volume.entry import DIRECTORY, FILE, SYMLINK, Entry
+from squall.server.volume.graft import Graft, TooMany
 from squall.server.volume.nodes import write_blocks
-from squall.server.volume.tree import Conflict, PathError, TreeEditor, diff, find, parts_of, top_of, walk
+from squall.server.volume.tree import Conflict, PathError, TreeEditor, change_counts, find, parts_of, top_of
 from squall.server.volume.usage import reachable
 
 KINDS = {wire.FILE: FILE, wire.DIRECTORY: DIRECTORY, wire.SYMLINK: SYMLINK}
@@ -33,6 +34,8 @@ class Changed(NamedTuple):
     removed_count: int
     entry_count: int
     size: int
+    left_out_count: int = 0
+    """Paths that would have been longer than any of a volume may be."""
 
 
 def check(change: VolumeChange) -> None:
@@ -101,26 +104,35 @@ def apply(
         root: the tree as it is.
         seen_root: as it was for whoever made the changes; None where that is not kept any more.
 
+    What a container has moved too deep is left out, as what it has written there is: its node could do nothing with an
+    error, and all else that it commits would be lost.
+
     Raises:
         PlatformError: `conflict`, when something is in the way; `exists` for a file that is not to be replaced;
-            `not_found` for what is to be copied.
+            `not_found` for what is to be copied; `exhausted`, when the tree would have too much in it.
     """
+    left_out_count = 0
 
     def change_all(editor: TreeEditor, made: MemoryNodes) -> None:
+        nonlocal left_out_count
+        graft = Graft(editor, made)
         for change in changes:
             path = wire.from_wire(change.path)
             if not is_replacing and change.action == wire.PUT and change.kind != wire.DIRECTORY:
                 _check_free(editor, path)
             try:
                 if seen_root is None:
-                    _apply_unseen(editor, made, root, change, path, is_forced=is_forced)
+                    _apply_unseen(editor, graft, made, root, change, path, is_forced=is_forced)
                 else:
-                    _apply_one(editor, made, seen_root, change, path, is_forced=is_forced)
+                    _apply_one(editor, graft, made, seen_root, change, path, is_forced=is_forced)
             except Conflict as error:
                 hint = "remove it first, or force that"
                 raise PlatformError(CONFLICT, f"VolumeCommit: {error}; {hint}") from None
+            except TooMany as error:
+                raise PlatformError(EXHAUSTED, f"VolumeCommit: {error}") from None
+        left_out_count = graft.left_out_count
 
-    return edited(nodes, root, change_all)
+    return edited(nodes, root, change_all)._replace(left_out_count=left_out_count)
 
 
 def _check_free(editor: TreeEditor, path: str) -> None:
@@ -131,24 +143,42 @@ def _check_free(editor: TreeEditor, path: str) -> None:
 
 
 def edited(nodes: Nodes, root: str, edit: Callable[[TreeEditor, MemoryNodes], None]) -> Changed:
-    """The tree that an edit makes of another one, and how they differ."""
+    """The tree that an edit makes of another one, and how they differ.
+
+    Raises:
+        PlatformError: `exhausted`, when there would be too much in it.
+    """
     made = MemoryNodes(nodes)
     editor = TreeEditor(made, root)
     edit(editor, made)
     after = editor.write()
-    put_count = removed_count = 0
-    for change in diff(made, root, after):
-        put_count += change.after is not None
-        removed_count += change.after is None
     top = top_of(made, after)
+    _check_growth(top_of(nodes, root), top)
+    put_count, removed_count = change_counts(made, root, after)
     # Not those of its states in between. What was there has nothing that is new in it.
     live = reachable(made, [after], within=made.made)
     brought = {name: node for name, node in made.made.items() if name in live}
     return Changed(after, brought, put_count, removed_count, top.below, top.size)
 
 
+def _check_growth(before: Entry, after: Entry) -> None:
+    for what, was, is_now, most in (
+        ("files and directories", before.below, after.below, ENTRIES_MAX),
+        ("bytes of files", before.size, after.size, BYTES_MAX),
+    ):
+        if is_now > max(was, most):
+            raise PlatformError(EXHAUSTED, f"the volume would have {is_now:,} {what}, and {most:,} it may have at most")
+
+
 def _apply_one(
-    editor: TreeEditor, made: MemoryNodes, seen_root: str, change: VolumeChange, path: str, *, is_forced: bool
+    editor: TreeEditor,
+    graft: Graft,
+    made: MemoryNodes,
+    seen_root: str,
+    change: VolumeChange,
+    path: str,
+    *,
+    is_forced: bool,
 ) -> None:
     if change.action == wire.PUT:
         editor.put(path, _entry_of(made, change), is_forced=is_forced)
@@ -167,34 +197,25 @@ def _apply_one(
             raise PlatformError(NOT_FOUND, f"VolumeCommit: there is no {source[:200]!r} to copy to {path[:200]!r}")
         if change.action == wire.TOUCH:
             found = found._replace(mode=change.mode, mtime_ns=change.mtime_ns, uid=change.uid, gid=change.gid)
-        _put_found(editor, made, found, path, is_forced=is_forced)
-
-
-def _put_found(editor: TreeEditor, nodes: Nodes, found: Entry, path: str, *, is_forced: bool) -> None:
-    """Put what is somewhere else; a directory beside what others have in one there."""
-    there = editor.find(path)
-    is_beside = there is not None and there.kind == DIRECTORY and there.node
-    if found.kind != DIRECTORY or not is_beside:
-        editor.put(path, found, is_forced=is_forced)
-        return
-    for below, entry in walk(nodes, found, path, is_deep=True):
-        editor.put(below, _bare(entry), is_forced=is_forced)
-
-
-def _bare(entry: Entry) -> Entry:
-    """A directory without what is in it; anything else as it is."""
-    return entry._replace(node="", below=0, size=0) if entry.kind == DIRECTORY else entry
+        graft.put(found, path, is_forced=is_forced, is_trimmed=True)
 
 
 def _apply_unseen(
-    editor: TreeEditor, made: MemoryNodes, root: str, change: VolumeChange, path: str, *, is_forced: bool
+    editor: TreeEditor,
+    graft: Graft,
+    made: MemoryNodes,
+    root: str,
+    change: VolumeChange,
+    path: str,
+    *,
+    is_forced: bool,
 ) -> None:
     """Where nobody knows what whoever made the change has seen: nothing that others may have put there goes for it."""
     if change.action == wire.REMOVE_SEEN:
         return
     if change.action in (wire.COPY, wire.TOUCH) and find(made, root, wire.from_wire(change.target)) is None:
         return
-    _apply_one(editor, made, root, change, path, is_forced=is_forced)
+    _apply_one(editor, graft, made, root, change, path, is_forced=is_forced)
 
 
 def _entry_of(nodes: Nodes, change: VolumeChange) -> Entry:
@@ -253,8 +274,10 @@ def copy(editor: TreeEditor, nodes: Nodes, root: str, sources: Sequence[str], pa
     """What `cp` does: into a directory that is there, or else to that path. Directories that are there are merged.
 
     Raises:
-        PlatformError: `not_found`; `invalid` for a directory where it is not deep, or into itself; `conflict`.
+        PlatformError: `not_found`; `invalid` for a directory where it is not deep, or into itself, or where paths would
+            be too long; `conflict`; `exhausted`.
     """
+    graft = Graft(editor, nodes)
     into = find(nodes, root, path)
     is_into = into is not None and into.kind == DIRECTORY
     if len(sources) > 1 and not is_into:
@@ -274,17 +297,10 @@ def copy(editor: TreeEditor, nodes: Nodes, root: str, sources: Sequence[str], pa
             if target[: len(parts)] == parts:
                 raise PlatformError(INVALID, f"VolumeCopy: {source[:200]!r} cannot be copied into itself")
         try:
-            _copy_to(editor, nodes, found, "/".join(target))
+            graft.put(found, "/".join(target), is_forced=False)
         except Conflict as error:
             raise PlatformError(CONFLICT, f"VolumeCopy: {error}") from None
-
-
-def _copy_to(editor: TreeEditor, nodes: Nodes, found: Entry, path: str) -> None:
-    there = editor.find(path)
-    if found.kind != DIRECTORY or there is None:
-        editor.put(path, found, is_forced=False)
-        return
-    if there.kind != DIRECTORY:
-        raise Conflict(f"{path!r} is no directory there")
-    for below, entry in walk(nodes, found, path, is_deep=True):
-        editor.put(below, _bare(entry), is_forced=False)
+        except PathError as error:
+            raise PlatformError(INVALID, f"VolumeCopy: {error}") from None
+        except TooMany as error:
+            raise PlatformError(EXHAUSTED, f"VolumeCopy: {error}") from None

@@ -23,7 +23,7 @@ from squall.server.model.volume import MemoryNodes, Nodes, StoredVolumeVersion
 from squall.server.volume import retention
 from squall.server.volume.entry import DIRECTORY, FILE, Entry
 from squall.server.volume.nodes import blocks_of
-from squall.server.volume.tree import PathError, TreeEditor, diff, find, parts_of, top_of, walk
+from squall.server.volume.tree import PathError, TreeEditor, change_counts, diff, find, parts_of, top_of, walk
 
 if TYPE_CHECKING:
     from squall.protocol.codec import Codec
@@ -180,13 +180,14 @@ class Volumes:
                 changed = await self._look(partial(_changed, change, head.root))
                 if changed.root == head.root:
                     return head
+                left_out = f"{changed.left_out_count:,} paths were left out: they would have been too long"
                 version = StoredVolumeVersion(
                     asset.asset_id,
                     head.number + 1,
                     changed.root,
                     record.commit_id,
                     self._clock.now(),
-                    cause,
+                    f"{cause} ({left_out})" if changed.left_out_count else cause,
                     _who(caller, record.created_by),
                     changed.entry_count,
                     changed.size,
@@ -243,9 +244,8 @@ class Volumes:
         earlier = await self._version("VolumeRollback", asset, record.version)
 
         def roll_back(nodes: Nodes, root: str) -> Changed:
-            changes = list(diff(nodes, root, earlier.root))
-            put_count = sum(one.after is not None for one in changes)
-            return Changed(earlier.root, {}, put_count, len(changes) - put_count, earlier.entry_count, earlier.size)
+            counts = change_counts(nodes, root, earlier.root)
+            return Changed(earlier.root, {}, *counts, earlier.entry_count, earlier.size)
 
         cause = f"rollback to {earlier.number}"
         return wire.VolumeCommitted(_version(await self._change(asset, record, cause, caller, roll_back)))
