@@ -7,6 +7,7 @@ from tests.mutations.mutation import Change, Mutation
 SDK = "tests/sdk/test_volume.py::"
 LANDING = "tests/cli/test_landing.py::"
 COPIES = "tests/server/dispatch/asset/test_volume_copies.py::"
+STAGING = "tests/server/dispatch/asset/test_volume_staging.py::"
 COMMAND = "tests/cli/test_volume.py::"
 READER = "src/squall/sdk/_volume_reader.py"
 CONTENT = "src/squall/sdk/_volume_content.py"
@@ -72,6 +73,36 @@ VOLUME_CLIENT_FAULTS = (
             ),
         ),
         {f"{COPIES}test_copies_of_copies_end_where_a_volume_has_as_much_as_it_may_have": "10,000,000"},
+    ),
+    Mutation(
+        "volume-pages-keep-others-out",
+        "commits that are never ended",
+        "whoever begins commits and ends none keeps all others from committing in pages",
+        (
+            Change(
+                "src/squall/server/dispatch/asset/volume_staging.py",
+                "else taken.most_common(1)[0][0]",
+                "else share",
+            ),
+        ),
+        {f"{STAGING}test_whoever_has_most_under_way_makes_room_for_others": "for one in ours"},
+    ),
+    Mutation(
+        "volume-pages-uncounted",
+        "commits that are never ended",
+        "pages of long paths fill the server's memory: changes are counted, and not what they take",
+        (
+            Change(
+                "src/squall/server/dispatch/asset/volume_staging.py",
+                "            if staged.size_bytes + size_bytes > SHARE_BYTES_MAX:",
+                "            if False:",
+            ),
+        ),
+        {
+            f"{STAGING}test_a_commit_has_so_many_changes_and_takes_so_much_memory": (
+                '"MiB of memory" in refused.message'
+            )
+        },
     ),
     Mutation(
         "volume-block-unchecked",

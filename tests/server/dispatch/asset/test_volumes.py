@@ -184,23 +184,6 @@ async def test_pages_that_the_server_has_forgotten_are_sent_from_the_first() -> 
         assert (await commit(stage.client, volume_id, two, commit_id=commit_id, page=1)).entry_count == 2
 
 
-async def test_changes_that_wait_for_their_last_page_are_bounded_and_not_kept_for_ever(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "COMMIT_CHANGES_MAX", 3)
-    monkeypatch.setattr(module, "STAGED_MAX", 4)
-    async with staged() as stage:
-        volume_id, client = await make_volume(stage.client), stage.client
-        changes = [VolumeChange(str(number), kind=wire.DIRECTORY) for number in range(4)]
-
-        assert (await failure_of(send(client, volume_id, *changes))).code == "exhausted"
-        await send(client, volume_id, *changes[:2], is_last=False)
-        await send(client, volume_id, *changes[:2], is_last=False)
-        assert (await failure_of(send(client, volume_id, *changes[:1]))).code == "exhausted"
-        stage.clock.advance(module.STAGED_S + 1)
-        assert (await commit(client, volume_id, *changes[:3])).number == 1
-
-
 @pytest.mark.parametrize(
     "change",
     [

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from squall.protocol import volume as wire
 from squall.protocol.asset import VOLUME
-from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, NOT_FOUND, PlatformError
+from squall.protocol.errors import CONFLICT, INVALID, NOT_FOUND, PlatformError
 from squall.protocol.ids import is_id
 from squall.protocol.pages import PAGE_RECORDS_MAX, first_page
-from squall.protocol.volume import COMMIT_CHANGES_MAX
 from squall.server.dispatch.asset import volume_changes
 from squall.server.dispatch.asset.volume_changes import Changed
 from squall.server.dispatch.asset.volume_garbage import VolumeGarbage
+from squall.server.dispatch.asset.volume_staging import Share, Staging
 from squall.server.dispatch.client.callers import Caller
 from squall.server.model.volume import MemoryNodes, Nodes, StoredVolumeVersion
 from squall.server.volume import retention
@@ -35,10 +35,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-STAGED_MAX = 2 * COMMIT_CHANGES_MAX
-"""Changes of all commits together that wait in memory for a last page."""
-STAGED_S = 600.0
-"""So long after its last page a commit that got no further is forgotten."""
 MISSING_MAX = 1_000
 """Blocks told in one answer."""
 BLOCKS_MAX = 10_000
@@ -50,16 +46,6 @@ TRIES_MAX = 5
 _log = logging.getLogger("squall.server.dispatch.asset.volumes")
 
 
-class _Staged:
-    """A commit whose last page has not come."""
-
-    def __init__(self) -> None:
-        self.changes: list[wire.VolumeChange] = []
-        self.page = 0
-        """That comes next."""
-        self.at = 0.0
-
-
 class Volumes:
     """What is in volumes."""
 
@@ -69,15 +55,14 @@ class Volumes:
         self._blobs = blobs
         self._codec = codec
         self._clock = clock
-        self._staged: dict[tuple[str, str], _Staged] = {}
+        self._staging = Staging(clock)
         self._turns: dict[str, asyncio.Lock] = {}
         """Of volumes that have been changed: one commit after the other."""
         self.garbage = VolumeGarbage(store, blobs, clock)
         assets.on_deleted.append(self._forget)
 
     def _forget(self, volume_id: str) -> None:
-        for key in [key for key in self._staged if key[0] == volume_id]:
-            del self._staged[key]
+        self._staging.forget(volume_id)
         self._turns.pop(volume_id, None)
 
     # Commits
@@ -89,7 +74,9 @@ class Volumes:
         done = await self._store.committed(asset.asset_id, record.commit_id)
         if done is not None:
             return wire.VolumeCommitted(_version(done))
-        changes = self._stage(record)
+        for change in record.changes:
+            volume_changes.check(change)
+        changes = self._staging.add(_share(caller, asset.environment), record)
         if not record.is_last:
             return wire.VolumeCommitted()
         async with self.garbage.untouched():
@@ -116,36 +103,11 @@ class Volumes:
                 made = await self._change(asset, record, cause, caller, apply)
             finally:
                 # Refused, it would be refused again.
-                self._staged.pop((asset.asset_id, record.commit_id), None)
+                self._staging.done(asset.asset_id, record.commit_id)
         return wire.VolumeCommitted(_version(made))
 
-    def _stage(self, record: wire.VolumeCommit) -> list[wire.VolumeChange]:
-        """Keep a page until the last one is there; all changes so far."""
-        for change in record.changes:
-            volume_changes.check(change)
-        now = self._clock.monotonic()
-        for key in [key for key, one in self._staged.items() if now - one.at > STAGED_S]:
-            del self._staged[key]
-        key = record.volume_id, record.commit_id
-        staged = self._staged.get(key) or _Staged()
-        if record.page > staged.page:
-            message = f"page {record.page} of commit {record.commit_id} came, and the server has {staged.page}"
-            raise PlatformError(CONFLICT, f"VolumeCommit: {message}; begin again with page 0")
-        if record.page == staged.page:
-            others = sum(len(one.changes) for one in self._staged.values())
-            count = len(record.changes)
-            if len(staged.changes) + count > COMMIT_CHANGES_MAX or others + count > STAGED_MAX:
-                limits = f"{COMMIT_CHANGES_MAX:,} changes at most, and all that are under way {STAGED_MAX:,}"
-                message = f"a commit has {limits}"
-                raise PlatformError(EXHAUSTED, f"VolumeCommit: {message}; commit fewer files at a time")
-            staged.changes += record.changes
-            staged.page += 1
-        staged.at = now
-        self._staged[key] = staged
-        return staged.changes
-
     async def _missing(self, changes: list[wire.VolumeChange]) -> tuple[str, ...]:
-        named = iter(dict.fromkeys(block for change in changes for block in change.blocks if block != wire.HOLE))
+        named = iter(await asyncio.to_thread(_blocks_of, changes))
         missing: list[str] = []
         while some := tuple(islice(named, BLOCKS_MAX)):
             missing += await self._blobs.missing(some, is_told=False)
@@ -432,6 +394,15 @@ def _remove(editor: TreeEditor, nodes: Nodes, root: str, path: str, *, is_deep: 
 
 def _changed(change: Callable[[Nodes, str], Changed], root: str, nodes: Nodes) -> Changed:
     return change(nodes, root)
+
+
+def _blocks_of(changes: list[wire.VolumeChange]) -> dict[str, None]:
+    return dict.fromkeys(block for change in changes for block in change.blocks if block != wire.HOLE)
+
+
+def _share(caller: Caller, environment: str) -> Share:
+    client_id = caller.client.client_id if caller.client is not None else ""
+    return Share(environment, caller.scope_app_id or client_id)
 
 
 def _who(caller: Caller, user: str) -> str:
