@@ -117,7 +117,7 @@ BENCHMARKS = [
     Benchmark("volume_read", ratios={"plain_read": 0.9}),
     Benchmark("disk_read"),
     Benchmark("volume_first_read", ratios={"disk_read": 0.5}),
-    Benchmark("volume_commit_mounted", limit=300),
+    Benchmark("volume_commit_mounted", limit=300, also={"own_ms": 300}),
     Benchmark("chaos", limit=0),
     Benchmark("idle_server_memory", limit=120),
     Benchmark("idle_server_cpu", limit=1),
