@@ -545,3 +545,18 @@ async def test_what_is_renamed_while_it_is_looked_for_is_never_away(
         "z/file": "put",
     }
     assert await container.commit(is_patient=True) == {}
+
+
+async def test_more_than_the_agent_can_look_at_is_refused_and_stays(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upper_module, "ENTRIES_MAX", 10)
+    (container.upper / "a").mkdir()
+    for number in range(15):
+        container.write(f"a/{number}", b"")
+    for _ in range(2):
+        (container.upper / "b").mkdir(exist_ok=True)
+        with pytest.raises(PlatformError, match="more than 10 files and directories"):
+            await container.commit()
+    monkeypatch.undo()
+    assert len(await container.commit()) == 17

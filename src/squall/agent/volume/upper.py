@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 
 from squall.agent.beneath import open_beneath
 from squall.protocol import volume as wire
+from squall.protocol.errors import EXHAUSTED, PlatformError
 from squall.protocol.volume import DEPTH_MAX, DIRECTORY, FILE_BYTES_MAX, PATH_BYTES_MAX, RESERVED, SYMLINK, VolumeChange
 
 _OPAQUE, _REDIRECT = "trusted.overlay.opaque", "trusted.overlay.redirect"
@@ -32,6 +33,8 @@ _METACOPY = "trusted.overlay.metacopy"
 _NOBODY = 65_534
 _OTHER_NOW = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENXIO, errno.ENODEV)
 """What says that at a path is something else than was listed there."""
+ENTRIES_MAX = 2_000_000
+"""Of what a container has written on one version: all of it is in the agent's memory while it is looked at."""
 _REMOVALS = (wire.REMOVE, wire.REMOVE_SEEN, wire.REMOVE_EMPTY)
 _MARK_BLOCKS = 8
 """Of 512 bytes: what marks may take by themselves."""
@@ -91,6 +94,10 @@ def read_upper(upper: str, first_id: int, known: Mapping[str, Fingerprint]) -> R
     Args:
         first_id: that the container's id 0 is mapped to.
         known: `seen` of the reading before, as far as that was committed.
+
+    Raises:
+        PlatformError: `exhausted`, where that is too much.
+        OSError: it cannot be read.
     """
     reading = Reading()
     if not os.path.isdir(upper):
@@ -175,6 +182,7 @@ class _Reader:
                     self._leave(directory)
             finally:
                 os.close(fd)
+            _check_count(len(self._reading.seen))
 
     def _leave(self, directory: _Directory) -> None:
         """Something else is there by now: what it is, the next reading finds."""
@@ -298,6 +306,12 @@ class _Reader:
         return inside if 0 <= inside < 65_536 else _NOBODY
 
 
+def _check_count(count: int) -> None:
+    if count > ENTRIES_MAX:
+        message = f"more than {ENTRIES_MAX:,} files and directories were written on one version of a volume"
+        raise PlatformError(EXHAUSTED, f"{message}; reload it before there are so many, or write fewer")
+
+
 def _fits(path: str) -> bool:
     """Whether a version can have it."""
     is_ours = path.partition("/")[0] == RESERVED
@@ -315,6 +329,7 @@ def _entries(directory: int) -> list[tuple[str, os.stat_result]]:
             # What was removed meanwhile is not there.
             with contextlib.suppress(FileNotFoundError):
                 found.append((entry.name, entry.stat(follow_symlinks=False)))
+            _check_count(len(found))
     found.sort(key=lambda one: one[0])
     return found
 
