@@ -51,7 +51,6 @@ OTHER_SHORT = {
     ("image pull", "--name"): "-t",
     ("call replay", "--file"): "",
     ("server stop", "--force"): "",
-    ("secret create", "--force"): "",
     ("dict items", "--all"): "-a",
     ("queue clear", "--all"): "-a",
 }

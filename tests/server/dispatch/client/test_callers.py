@@ -280,6 +280,7 @@ async def test_everything_else_is_for_clients_outside() -> None:
             "CallReplay": CallReplay("fc-00000000none", "fc-00000000more"),
             "ContainerShow": ContainerShow("ct-1"),
             "VariantList": VariantList("fu-1"),
+            "QueueTotalsGet": methods.METHODS["QueueTotalsGet"].request(("qu-1",)),
             "VolumeGc": methods.METHODS["VolumeGc"].request(),
             "VolumeRetentionPut": methods.METHODS["VolumeRetentionPut"].request("vo-1"),
             "VolumeUsageGet": methods.METHODS["VolumeUsageGet"].request("vo-1"),
