@@ -8,7 +8,7 @@ more.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from squall.runtime.spec import IdRange, Volume
 
@@ -306,7 +306,8 @@ class Execute:
     """Execute the program, as pid 1's child (`has_init`) or in place of this process."""
 
     argv: Sequence[str]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
+    """Secrets may be in it: no message has it."""
     cwd: str
     has_init: bool
 

@@ -127,7 +127,8 @@ class ContainerSpec:
     """An existing directory of this container's own; the runtime keeps the writable upper and its records there."""
     id_range: IdRange
     argv: Sequence[str]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
+    """Secrets may be in it: no message has it."""
     cwd: str = "/"
     hostname: str = "squall"
     user: tuple[int, int] = (0, 0)
@@ -157,7 +158,8 @@ class ExecSpec:
     """One more process in a running container, with the container's namespaces, limits and restrictions."""
 
     argv: Sequence[str]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
+    """Secrets may be in it: no message has it."""
     cwd: str = "/"
     has_pty: bool = False
     """True: stdin, stdout and stderr are one terminal."""
