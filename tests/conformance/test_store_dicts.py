@@ -8,6 +8,7 @@ import pytest
 
 from squall.protocol.asset import DICT
 from squall.protocol.errors import PlatformError
+from squall.protocol.ids import new_id
 from squall.server.model.asset import StoredAsset
 from squall.server.model.dict import DictWrite, EntryKey, StoredEntry, Taking, hash_of
 from squall.server.model.store import Store
@@ -129,6 +130,63 @@ async def test_clearing_takes_all_out_once(dicts: Store) -> None:
 
     assert await value_of(dicts, b"k") == b"next"
     assert await value_of(dicts, b"k", "di-2") == b"v"
+
+
+async def test_what_was_cleared_out_goes_some_at_a_time_and_nothing_that_came_since(dicts: Store) -> None:
+    for number in range(7):
+        await dicts.dicts.put(write(b"%d" % number))
+    await dicts.dicts.clear("di-1", "rq-clear", 1.0)
+    await dicts.dicts.put(write(b"0", b"next"))
+    await dicts.dicts.put(write(b"k", b"v", dict_id="di-2"))
+
+    async def check() -> None:
+        assert await dicts.dicts.count("di-1", 100) == 1
+        assert [one.value for one in await dicts.dicts.page("di-1", b"", 9, 900, has_values=True)] == [b"next"]
+        assert await value_of(dicts, b"1") is None
+        assert await dicts.dicts.put(lock(b"1", "rq-lock"))
+        assert await dicts.dicts.pop(taking(b"1", new_id("rq"))) is not None
+
+    await check()
+    while await dicts.assets.purge(2):
+        await check()
+    await dicts.dicts.clear("di-1", "rq-clear", 2.0)
+    await check()
+    await dicts.dicts.clear("di-1", "rq-again", 3.0)
+    await dicts.dicts.put(write(b"0", b"next"))
+    while await dicts.assets.purge(2):
+        pass
+    await check()
+    assert await value_of(dicts, b"k", "di-2") == b"v"
+
+
+async def test_a_dict_is_cleared_again_and_deleted_before_anything_is_purged(dicts: Store) -> None:
+    for number in range(3):
+        await dicts.dicts.put(write(b"k", b"v", blob=f"blob-{number}"))
+        # Also under an id that was forgotten meanwhile.
+        await dicts.dicts.clear("di-1", "rq-clear", 1.0)
+        await dicts.dicts.forget_answers(5.0)
+    await dicts.dicts.put(write(b"k", b"v", blob="last"))
+    assert await dicts.dicts.count("di-1", 100) == 1
+    await dicts.assets.delete(frozenset(["di-1"]))
+    while await dicts.assets.purge(1):
+        pass
+
+    assert await dicts.dicts.count("di-1", 100) == 0
+    assert not {"blob-0", "blob-1", "blob-2", "last"} & set(await dicts.live_blobs())
+
+
+async def test_entries_of_a_dict_that_was_cleared_expire_and_are_used_as_others(dicts: Store) -> None:
+    await dicts.dicts.put(write(b"old", at=1.0))
+    await dicts.dicts.clear("di-1", "rq-clear", 1.0)
+    for number in range(3):
+        await dicts.dicts.put(write(b"%d" % number, at=2.0))
+    await dicts.dicts.use({at_key(b"0"): 10.0})
+
+    gone = await dicts.dicts.expire(4.0, 100)
+
+    assert {at_key(b"1"), at_key(b"2")} <= set(gone)
+    assert {one.dict_id for one in gone} == {"di-1"}
+    assert await dicts.dicts.count("di-1", 100) == 1
 
 
 async def test_entries_are_read_page_by_page_within_a_size(dicts: Store) -> None:

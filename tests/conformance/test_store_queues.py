@@ -220,6 +220,30 @@ async def test_clearing_takes_out_a_partition_or_all_once(store: Store) -> None:
     assert await take(store, 9) == [b"c"]
 
 
+async def test_what_was_cleared_out_goes_some_at_a_time_and_nothing_that_came_since(store: Store) -> None:
+    other = PartitionKey("qu-1", b"other")
+    for place in (HERE, other):
+        await put(store, b"a", b"b", b"c", place=place)
+    assert await take(store, 1, "rq-taken") == [b"a"]
+    await store.queues.clear("qu-1", None, "rq-clear", 1.0)
+    await put(store, b"next")
+
+    async def check() -> None:
+        assert await store.queues.count("qu-1", None, 2.0) == QueueCounts(1, 4, 1)
+        assert await store.queues.totals(["qu-1", "qu-2"], 2.0) == {"qu-1": QueueCounts(1, 4, 1)}
+        assert [value for _, value in await store.queues.read(HERE, -1, 9, 100, 2.0)] == [b"next"]
+        assert await store.queues.read(other, -1, 9, 100, 2.0) == ()
+        assert await take(store, 1, "rq-taken") == [b"a"]
+
+    await check()
+    while await store.assets.purge(2):
+        await check()
+    await store.queues.clear("qu-1", None, "rq-clear", 1.0)
+    await check()
+    await store.queues.clear("qu-1", b"", "rq-one", 1.0)
+    assert await take(store, 9) == []
+
+
 async def test_items_are_taken_within_a_size_but_one_at_least(store: Store) -> None:
     for _ in range(3):
         await put(store, b"x" * 100)

@@ -110,7 +110,11 @@ VALUES: dict[str, list[tuple[Any, ...]]] = {
     "variants": [("fu-2", "fu-1", "ap-1", '{"size":3}', wire(VARIANT.options), 1, 50.0)],
     "scaling": [("fu-1", "ap-1", wire(Scaling(max_containers=3)))],
     "environments": [("dev", 9.0)],
-    "assets": [("vo-1", "volume", "weights", "", 11.0, "ada", ""), ("di-1", "dict", "cache", "", 11.0, "ada", "")],
+    "assets": [
+        ("vo-1", "volume", "weights", "", 11.0, "ada", "", "vo-1"),
+        ("di-1", "dict", "cache", "", 11.0, "ada", "", "di-1"),
+        ("qu-1", "queue", "jobs", "", 11.0, "ada", "", "qu-1"),
+    ],
     "asset_garbage": [("vo-2", "volume")],
     "volume_versions": [("vo-1", 1, "ab" * 32, "once", 12.0, "created", "ada", 0, 0, 0, 0)],
     "volume_retentions": [("vo-1", "{}")],

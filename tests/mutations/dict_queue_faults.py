@@ -19,6 +19,40 @@ SDK_QUEUE = "tests/sdk/test_queue.py::"
 
 DICT_QUEUE_FAULTS = (
     Mutation(
+        "cleared-takes-along",
+        "puts while what was cleared out is purged",
+        "what was put since goes, too",
+        (
+            Change(
+                f"{STORE}sql_assets.py",
+                '    emptied = {"content_id": f"{asset_id}.{generation}"}\n',
+                '    emptied = {"content_id": f"{asset_id}.{min(generation, 1)}"}\n',
+            ),
+        ),
+        {
+            f"{KEPT_DICTS}test_what_was_cleared_out_goes_some_at_a_time_and_nothing_that_came_since[sqlite]": (
+                'count("di-1", 100) == 1'
+            )
+        },
+    ),
+    Mutation(
+        "cleared-twice",
+        "a clear that is asked again",
+        "what the dict remembers to have done is purged with what was in it: asked again it is cleared again",
+        (
+            Change(
+                f"{STORE}sql_assets.py",
+                "if kind.startswith(_CLEARED) and column is ASSET_ANSWERS.c.asset_id:",
+                "if False:",
+            ),
+        ),
+        {
+            f"{KEPT_DICTS}test_what_was_cleared_out_goes_some_at_a_time_and_nothing_that_came_since[sqlite]": (
+                'count("di-1", 100) == 1'
+            )
+        },
+    ),
+    Mutation(
         "lock-of-a-stranger",
         "a lock that is asked for again",
         "who holds it is told that somebody else does",
@@ -45,8 +79,8 @@ DICT_QUEUE_FAULTS = (
         (
             Change(
                 f"{STORE}sql_dicts.py",
-                "        if write.dict_id not in known:\n",
-                "        if not write.dict_id:\n",
+                "        content_id = contents.get(write.dict_id)\n",
+                "        content_id = contents.get(write.dict_id, write.dict_id)\n",
             ),
         ),
         {f"{KEPT_DICTS}test_nothing_is_put_into_a_dict_that_is_deleted[sqlite]": '["not_found"] * 4'},

@@ -130,9 +130,10 @@ class MemoryQueues:
         await self._check(queue_id)
         if (queue_id, request_id) in self._answers:
             return
-        for place, one in self._partitions.items():
-            if place.queue_id == queue_id and partition in (None, place.partition):
-                one.items = {}
+        if partition is None:
+            self._partitions = {place: one for place, one in self._partitions.items() if place.queue_id != queue_id}
+        elif PartitionKey(queue_id, partition) in self._partitions:
+            self._partitions[PartitionKey(queue_id, partition)].items = {}
         self._answers[queue_id, request_id] = None
 
     async def expire(self, now: float, limit: int) -> int:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0022"
+SCHEMA_VERSION = "0023"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -289,12 +289,14 @@ ASSETS = Table(
     Column("created_at", Float, nullable=False),
     Column("created_by", String, nullable=False),
     Column("owner", String, nullable=False),
+    # Under which id the rows of a dict or queue are: another one after each time it was cleared.
+    Column("content_id", String, nullable=False, server_default=""),
     UniqueConstraint("kind", "environment", "name", name="assets_by_name"),
     Index("assets_by_age", "kind", "environment", "created_at", "asset_id"),
     Index("assets_by_owner", "owner"),
 )
 
-# Assets that are forgotten, while something of what was in them is left.
+# Assets that are forgotten, and contents that were cleared out of them, while something of what was in them is left.
 ASSET_GARBAGE = Table(
     "asset_garbage",
     METADATA,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from squall.protocol.asset import DICT, QUEUE, SECRET, VOLUME
 from squall.protocol.errors import EXISTS, NOT_FOUND, PlatformError
 from squall.server.model.asset import StoredAsset
 from squall.server.store.database import Database
-from squall.server.store.many import insert_rows, present
+from squall.server.store.many import present
 from squall.server.store.schema import (
     ASSET_ANSWERS,
     ASSET_GARBAGE,
@@ -25,6 +25,7 @@ from squall.server.store.schema import (
     VOLUME_RETENTIONS,
     VOLUME_VERSIONS,
 )
+from squall.server.store.upsert import upsert
 
 CONTENTS: dict[str, tuple[sa.Column[str], ...]] = {
     DICT: (DICT_ENTRIES.c.dict_id, ASSET_ANSWERS.c.asset_id),
@@ -33,6 +34,9 @@ CONTENTS: dict[str, tuple[sa.Column[str], ...]] = {
     VOLUME: (VOLUME_VERSIONS.c.volume_id, VOLUME_RETENTIONS.c.volume_id),
 }
 """Of each kind the columns that say whose a row is, of all tables that hold what is in assets of that kind."""
+
+_CLEARED = "cleared "
+"""In front of the kind of an asset that lives on: what it had is garbage, and what it remembers to have done is not."""
 
 
 class SqlAssets:
@@ -97,15 +101,35 @@ class SqlAssets:
         return tuple(map(_asset_of, rows))
 
 
-_KNOWN = sa.select(ASSETS.c.asset_id)
+_KNOWN = sa.select(ASSETS.c.asset_id, ASSETS.c.content_id)
 _KNOWN_ONE = _KNOWN.where(ASSETS.c.asset_id == sa.bindparam("one"))
 
 
-def known(connection: Connection, asset_ids: Collection[str]) -> frozenset[str]:
-    """Those of these assets that there are."""
+def contents(connection: Connection, asset_ids: Collection[str]) -> dict[str, str]:
+    """Those of these assets that there are, with the id that what is in them is under."""
     if len(asset_ids) == 1:
-        return frozenset(connection.execute(_KNOWN_ONE, {"one": next(iter(asset_ids))}).scalars())
-    return frozenset(row.asset_id for row in present(connection, _KNOWN, ASSETS.c.asset_id, asset_ids))
+        rows: Iterable[Any] = connection.execute(_KNOWN_ONE, {"one": next(iter(asset_ids))})
+    else:
+        rows = present(connection, _KNOWN, ASSETS.c.asset_id, asset_ids)
+    return {row.asset_id: row.content_id for row in rows}
+
+
+def content_of(asset_id: str) -> sa.ScalarSelect[str]:
+    """The same of one, for a query; nothing is under that of an asset that is not there."""
+    return sa.select(ASSETS.c.content_id).where(ASSETS.c.asset_id == asset_id).scalar_subquery()
+
+
+def owner_of(content_id: str) -> str:
+    """The asset that something is in, or was."""
+    return content_id.partition(".")[0]
+
+
+def clear(connection: Connection, kind: str, asset_id: str, content_id: str) -> None:
+    """Nothing is in an asset from now on. What was in it is garbage, which is purged some at a time."""
+    generation = int(content_id.partition(".")[2] or 0) + 1
+    upsert(connection, ASSET_GARBAGE, [{"asset_id": content_id, "kind": f"{_CLEARED}{kind}"}])
+    emptied = {"content_id": f"{asset_id}.{generation}"}
+    connection.execute(sa.update(ASSETS).where(ASSETS.c.asset_id == asset_id).values(emptied))
 
 
 def missing(asset_id: str) -> PlatformError:
@@ -114,7 +138,8 @@ def missing(asset_id: str) -> PlatformError:
 
 
 def _asset_of(row: Mapping[Any, Any]) -> StoredAsset:
-    return StoredAsset(**{**row, "name": row["name"] or ""})
+    known = {name: value for name, value in row.items() if name != "content_id"}
+    return StoredAsset(**{**known, "name": row["name"] or ""})
 
 
 def _is_in(kind: str, environment: str) -> sa.ColumnElement[bool]:
@@ -149,6 +174,7 @@ def _put_one(connection: Connection, asset: StoredAsset) -> StoredAsset:
         "created_at": asset.created_at,
         "created_by": asset.created_by,
         "owner": asset.owner,
+        "content_id": asset.asset_id,
     }
     connection.execute(sa.insert(ASSETS), [row])
     return asset
@@ -180,9 +206,14 @@ def _delete_in(connection: Connection, environments: Sequence[str]) -> list[int]
 
 
 def _delete_those(connection: Connection, are_they: sa.ColumnElement[bool]) -> int:
-    gone = connection.execute(sa.select(ASSETS.c.asset_id, ASSETS.c.kind, ASSETS.c.name).where(are_they)).all()
+    columns = (ASSETS.c.asset_id, ASSETS.c.content_id, ASSETS.c.kind, ASSETS.c.name)
+    gone = connection.execute(sa.select(*columns).where(are_they)).all()
     connection.execute(sa.delete(ASSETS).where(are_they))
-    insert_rows(connection, ASSET_GARBAGE, [{"asset_id": one.asset_id, "kind": one.kind} for one in gone])
+    kinds = {one_id: one.kind for one in gone for one_id in (one.asset_id, one.content_id)}
+    if kinds:
+        # What was cleared out of one under its id is garbage already.
+        rows = [{"asset_id": one_id, "kind": kind} for one_id, kind in kinds.items()]
+        upsert(connection, ASSET_GARBAGE, rows)
     return sum(one.name is not None for one in gone)
 
 
@@ -192,7 +223,10 @@ def _purge(connection: Connection, limits: Sequence[int]) -> list[bool]:
 
 def _purge_some(connection: Connection, limit: int) -> bool:
     for asset_id, kind in connection.execute(sa.select(ASSET_GARBAGE).limit(limit)).all():
-        for column in CONTENTS.get(kind, ()):
+        columns = CONTENTS.get(kind.removeprefix(_CLEARED), ())
+        for column in columns:
+            if kind.startswith(_CLEARED) and column is ASSET_ANSWERS.c.asset_id:
+                continue
             limit -= _purge_rows(connection, column, asset_id, limit)
             if limit <= 0:
                 return True

@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from squall.protocol.asset import DICT
 from squall.protocol.errors import PlatformError
 from squall.server.model.dict import DictWrite, EntryKey, StoredEntry, Taking
 from squall.server.store import sql_answers, sql_assets
@@ -37,7 +38,7 @@ class SqlDicts:
 
     async def get(self, key: EntryKey) -> StoredEntry | None:
         """See `DictStore`."""
-        query = sa.select(*_CONTENT).where(_KEYS[0] == key.dict_id, _KEYS[1] == key.key_hash)
+        query = sa.select(*_CONTENT).where(_KEYS[0] == sql_assets.content_of(key.dict_id), _KEYS[1] == key.key_hash)
         row = await self._database.read(lambda connection: connection.execute(query).first())
         return _entry_of(row) if row is not None else None
 
@@ -52,7 +53,7 @@ class SqlDicts:
 
     async def count(self, dict_id: str, limit: int) -> int:
         """See `DictStore`."""
-        some = sa.select(_KEYS[1]).where(_KEYS[0] == dict_id).limit(limit).subquery()
+        some = sa.select(_KEYS[1]).where(_KEYS[0] == sql_assets.content_of(dict_id)).limit(limit).subquery()
         query = sa.select(sa.func.count()).select_from(some)
         return int(await self._database.read(lambda connection: connection.execute(query).scalar_one()))
 
@@ -92,37 +93,41 @@ def _put(connection: Connection, writes: Sequence[DictWrite]) -> list[bool | Pla
     if len(writes) == 1 and len(writes[0].entries) == 1 and not writes[0].is_new_only:
         # Most puts, most of the time.
         (write,) = writes
-        is_there = upsert_if(
-            connection, DICT_ENTRIES, _row(write, write.entries[0]), ASSETS.c.asset_id, named="dict_id"
-        )
+        row = _row(write, write.dict_id, write.entries[0])
+        is_there = upsert_if(connection, DICT_ENTRIES, row, ASSETS.c.asset_id, named="dict_id", by=ASSETS.c.content_id)
         return [True if is_there else sql_assets.missing(write.dict_id)]
-    known = sql_assets.known(connection, {write.dict_id for write in writes})
-    looked_at = {EntryKey(write.dict_id, write.entries[0].key_hash) for write in writes if write.is_new_only}
+    contents = sql_assets.contents(connection, {write.dict_id for write in writes})
+    looked_at = {
+        EntryKey(contents[write.dict_id], write.entries[0].key_hash)
+        for write in writes
+        if write.is_new_only and write.dict_id in contents
+    }
     put_ids = _put_ids(connection, looked_at)
     rows: dict[EntryKey, dict[str, Any]] = {}
     results: list[bool | PlatformError] = []
     for write in writes:
-        if write.dict_id not in known:
+        content_id = contents.get(write.dict_id)
+        if content_id is None:
             results.append(sql_assets.missing(write.dict_id))
             continue
         if write.is_new_only:
-            put_id = put_ids.get(EntryKey(write.dict_id, write.entries[0].key_hash))
+            put_id = put_ids.get(EntryKey(content_id, write.entries[0].key_hash))
             if put_id is not None:
                 results.append(put_id == write.request_id)
                 continue
         for entry in write.entries:
-            key = EntryKey(write.dict_id, entry.key_hash)
+            key = EntryKey(content_id, entry.key_hash)
             put_ids[key] = write.request_id
-            rows[key] = _row(write, entry)
+            rows[key] = _row(write, content_id, entry)
         results.append(True)
     if rows:
         upsert(connection, DICT_ENTRIES, list(rows.values()))
     return results
 
 
-def _row(write: DictWrite, entry: StoredEntry) -> dict[str, Any]:
+def _row(write: DictWrite, content_id: str, entry: StoredEntry) -> dict[str, Any]:
     return {
-        "dict_id": write.dict_id,
+        "dict_id": content_id,
         "key_hash": entry.key_hash,
         "put_id": write.request_id,
         "used_at": entry.used_at,
@@ -143,20 +148,22 @@ def _put_ids(connection: Connection, keys: set[EntryKey]) -> dict[EntryKey, str]
 
 
 def _pop(connection: Connection, takings: Sequence[Taking]) -> list[StoredEntry | PlatformError | None]:
-    known = sql_assets.known(connection, {taking.dict_id for taking in takings})
+    contents = sql_assets.contents(connection, {taking.dict_id for taking in takings})
     return [
-        _pop_one(connection, taking) if taking.dict_id in known else sql_assets.missing(taking.dict_id)
+        _pop_one(connection, contents[taking.dict_id], taking)
+        if taking.dict_id in contents
+        else sql_assets.missing(taking.dict_id)
         for taking in takings
     ]
 
 
-def _pop_one(connection: Connection, taking: Taking) -> StoredEntry | None:
+def _pop_one(connection: Connection, content_id: str, taking: Taking) -> StoredEntry | None:
     asked = Asked(taking.dict_id, taking.request_id)
     before = sql_answers.answered(connection, [asked]).get(asked)
     if before is not None:
         return StoredEntry(before.key, before.value, before.blob_sha256)
     sql_answers.forget(connection, [Asked(taking.dict_id, request_id) for request_id in taking.done])
-    is_it = (_KEYS[0] == taking.dict_id) & (_KEYS[1] == taking.key_hash)
+    is_it = (_KEYS[0] == content_id) & (_KEYS[1] == taking.key_hash)
     row = connection.execute(sa.select(*_CONTENT).where(is_it)).first()
     if row is None:
         return None
@@ -167,15 +174,17 @@ def _pop_one(connection: Connection, taking: Taking) -> StoredEntry | None:
 
 
 def _clear(connection: Connection, requests: Sequence[tuple[Asked, float]]) -> list[PlatformError | None]:
-    known = sql_assets.known(connection, {asked.asset_id for asked, _ in requests})
-    results: list[PlatformError | None] = []
-    for asked, now in requests:
-        is_known = asked.asset_id in known
-        if is_known and not sql_answers.answered(connection, [asked]):
-            connection.execute(sa.delete(DICT_ENTRIES).where(_KEYS[0] == asked.asset_id))
-            sql_answers.remember(connection, {asked: Answer()}, now)
-        results.append(None if is_known else sql_assets.missing(asked.asset_id))
-    return results
+    return [_clear_one(connection, asked, now) for asked, now in requests]
+
+
+def _clear_one(connection: Connection, asked: Asked, now: float) -> PlatformError | None:
+    content_id = sql_assets.contents(connection, {asked.asset_id}).get(asked.asset_id)
+    if content_id is None:
+        return sql_assets.missing(asked.asset_id)
+    if not sql_answers.answered(connection, [asked]):
+        sql_assets.clear(connection, DICT, asked.asset_id, content_id)
+        sql_answers.remember(connection, {asked: Answer()}, now)
+    return None
 
 
 def _page(
@@ -183,7 +192,7 @@ def _page(
 ) -> tuple[StoredEntry, ...]:
     # Sizes first: both drivers may fetch all rows of an answer at once.
     size = sa.func.length(DICT_ENTRIES.c.key) + (sa.func.length(DICT_ENTRIES.c.value) if has_values else 0)
-    those = (_KEYS[0] == dict_id) & (_KEYS[1] > after)
+    those = (_KEYS[0] == sql_assets.content_of(dict_id)) & (_KEYS[1] > after)
     last, total_bytes = None, 0
     query = sa.select(_KEYS[1], size.label("size_bytes")).where(those).order_by(_KEYS[1]).limit(limit)
     for row in connection.execute(query).all():
@@ -200,6 +209,7 @@ def _page(
 
 def _use(connection: Connection, requests: Sequence[Mapping[EntryKey, float]]) -> list[None]:
     for used in requests:
+        contents = sql_assets.contents(connection, {key.dict_id for key in used})
         for_rows(
             connection,
             lambda given: (
@@ -208,7 +218,11 @@ def _use(connection: Connection, requests: Sequence[Mapping[EntryKey, float]]) -
                 .values(used_at=given["given_at"])
             ),
             {**_TYPES, "given_at": DICT_ENTRIES.c.used_at.type},
-            [{"given_dict": key.dict_id, "given_key": key.key_hash, "given_at": at} for key, at in used.items()],
+            [
+                {"given_dict": contents[key.dict_id], "given_key": key.key_hash, "given_at": at}
+                for key, at in used.items()
+                if key.dict_id in contents
+            ],
         )
     return [None] * len(requests)
 
@@ -226,4 +240,4 @@ def _expire_some(connection: Connection, before: float, limit: int) -> tuple[Ent
         _TYPES,
         [{"given_dict": key.dict_id, "given_key": key.key_hash} for key in gone],
     )
-    return gone
+    return tuple(EntryKey(sql_assets.owner_of(key.dict_id), key.key_hash) for key in gone)

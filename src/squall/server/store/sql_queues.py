@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from squall.protocol.asset import QUEUE
 from squall.protocol.errors import EXHAUSTED, PlatformError
 from squall.protocol.queue import PARTITION_BYTES_MAX, PARTITION_ITEMS_MAX, PARTITIONS_MAX, unpack
 from squall.server.model.queue import PartitionKey, QueueCounts, QueueTaking, QueueWrite
 from squall.server.store import sql_answers, sql_assets
 from squall.server.store.database import Database
 from squall.server.store.many import insert_rows
-from squall.server.store.schema import QUEUE_ITEMS, QUEUE_PARTITIONS, QUEUES
+from squall.server.store.schema import ASSETS, QUEUE_ITEMS, QUEUE_PARTITIONS, QUEUES
 from squall.server.store.sql_answers import Answer, Asked
 from squall.server.store.upsert import upsert
 
@@ -65,7 +66,8 @@ class SqlQueues:
     async def count(self, queue_id: str, partition: bytes | None, now: float) -> QueueCounts:
         """See `QueueStore`."""
         counted = (sa.func.sum(_PARTITIONS.item_count), sa.func.sum(_PARTITIONS.size_bytes), sa.func.count())
-        query = sa.select(*counted).where(_PARTITIONS.queue_id == queue_id, _PARTITIONS.expires_at > now)
+        is_it = _PARTITIONS.queue_id == sql_assets.content_of(queue_id)
+        query = sa.select(*counted).where(is_it, _PARTITIONS.expires_at > now)
         if partition is not None:
             query = query.where(_PARTITIONS.partition == partition)
         found = await self._database.read(lambda connection: connection.execute(query).one())
@@ -74,10 +76,11 @@ class SqlQueues:
     async def totals(self, queue_ids: Sequence[str], now: float) -> dict[str, QueueCounts]:
         """See `QueueStore`."""
         counted = (sa.func.sum(_PARTITIONS.item_count), sa.func.sum(_PARTITIONS.size_bytes), sa.func.count())
-        query = sa.select(_PARTITIONS.queue_id, *counted).where(
-            _PARTITIONS.queue_id.in_(queue_ids), _PARTITIONS.expires_at > now
+        query = sa.select(ASSETS.c.asset_id, *counted).join_from(
+            ASSETS, QUEUE_PARTITIONS, _PARTITIONS.queue_id == ASSETS.c.content_id
         )
-        query = query.group_by(_PARTITIONS.queue_id)
+        query = query.where(ASSETS.c.asset_id.in_(queue_ids), _PARTITIONS.expires_at > now)
+        query = query.group_by(ASSETS.c.asset_id)
         rows = await self._database.read(lambda connection: connection.execute(query).all())
         return {row[0]: QueueCounts(*map(int, row[1:])) for row in rows}
 
@@ -100,21 +103,23 @@ def _is_partition(table: Any, place: PartitionKey) -> sa.ColumnElement[bool]:
 
 
 def _put(connection: Connection, writes: Sequence[QueueWrite]) -> list[bool | PlatformError]:
-    known = sql_assets.known(connection, {write.place.queue_id for write in writes})
+    contents = sql_assets.contents(connection, {write.place.queue_id for write in writes})
     return [
-        _put_one(connection, write) if write.place.queue_id in known else sql_assets.missing(write.place.queue_id)
+        _put_one(connection, write.place._replace(queue_id=contents[write.place.queue_id]), write)
+        if write.place.queue_id in contents
+        else sql_assets.missing(write.place.queue_id)
         for write in writes
     ]
 
 
-def _put_one(connection: Connection, write: QueueWrite) -> bool | PlatformError:
+def _put_one(connection: Connection, place: PartitionKey, write: QueueWrite) -> bool | PlatformError:
     queue_id = write.place.queue_id
     asked = Asked(queue_id, write.request_id)
     if sql_answers.answered(connection, [asked]):
         return True
     sql_answers.forget(connection, [Asked(queue_id, request_id) for request_id in write.done])
-    there = connection.execute(sa.select(QUEUE_PARTITIONS).where(_is_partition(_PARTITIONS, write.place))).first()
-    if there is None and not _count_partition(connection, queue_id):
+    there = connection.execute(sa.select(QUEUE_PARTITIONS).where(_is_partition(_PARTITIONS, place))).first()
+    if there is None and not _count_partition(connection, place.queue_id):
         many = f"{queue_id} has {PARTITIONS_MAX:,} partitions, and no more can be; use fewer keys"
         return PlatformError(EXHAUSTED, f"QueuePut: {many}")
     # Numbers go on where those of a partition of the same key ended that is forgotten: who reads goes on after one.
@@ -122,15 +127,15 @@ def _put_one(connection: Connection, write: QueueWrite) -> bool | PlatformError:
     if there is not None:
         number = there.next_number
         if there.expires_at <= write.now:
-            connection.execute(sa.delete(QUEUE_ITEMS).where(_is_partition(_ITEMS, write.place)))
+            connection.execute(sa.delete(QUEUE_ITEMS).where(_is_partition(_ITEMS, place)))
         else:
             item_count, size_bytes = there.item_count, there.size_bytes
     item_count += len(write.values)
     size_bytes += sum(map(len, write.values))
     if item_count > PARTITION_ITEMS_MAX or size_bytes > PARTITION_BYTES_MAX:
         return False
-    keys = {"queue_id": queue_id, "partition": write.place.partition}
-    rows = [{**keys, "number": number + place, "value": value} for place, value in enumerate(write.values)]
+    keys = {"queue_id": place.queue_id, "partition": place.partition}
+    rows = [{**keys, "number": number + after, "value": value} for after, value in enumerate(write.values)]
     insert_rows(connection, QUEUE_ITEMS, rows)
     counts = {"item_count": item_count, "size_bytes": size_bytes, "expires_at": write.expires_at}
     upsert(connection, QUEUE_PARTITIONS, [{**keys, "next_number": number + len(rows), **counts}])
@@ -152,28 +157,30 @@ def _count_partition(connection: Connection, queue_id: str) -> bool:
 
 
 def _take(connection: Connection, takings: Sequence[QueueTaking]) -> list[tuple[bytes, ...] | PlatformError]:
-    known = sql_assets.known(connection, {taking.place.queue_id for taking in takings})
+    contents = sql_assets.contents(connection, {taking.place.queue_id for taking in takings})
     return [
-        _take_one(connection, taking) if taking.place.queue_id in known else sql_assets.missing(taking.place.queue_id)
+        _take_one(connection, taking.place._replace(queue_id=contents[taking.place.queue_id]), taking)
+        if taking.place.queue_id in contents
+        else sql_assets.missing(taking.place.queue_id)
         for taking in takings
     ]
 
 
-def _take_one(connection: Connection, taking: QueueTaking) -> tuple[bytes, ...]:
+def _take_one(connection: Connection, place: PartitionKey, taking: QueueTaking) -> tuple[bytes, ...]:
     queue_id = taking.place.queue_id
     asked = Asked(queue_id, taking.request_id)
     before = sql_answers.answered(connection, [asked]).get(asked)
     if before is not None:
         return tuple(unpack(tuple(json.loads(before.key)["sizes"]), before.value))
     sql_answers.forget(connection, [Asked(queue_id, request_id) for request_id in taking.done])
-    items = _first(connection, taking.place, -1, taking.count, taking.bytes_max, taking.now)
+    items = _first(connection, place, -1, taking.count, taking.bytes_max, taking.now)
     if not items:
         return ()
-    is_it = _is_partition(_ITEMS, taking.place) & (_ITEMS.number <= items[-1][0])
+    is_it = _is_partition(_ITEMS, place) & (_ITEMS.number <= items[-1][0])
     connection.execute(sa.delete(QUEUE_ITEMS).where(is_it))
-    _add_counts(connection, taking.place, -len(items), -sum(len(value) for _, value in items))
+    _add_counts(connection, place, -len(items), -sum(len(value) for _, value in items))
     taken = {
-        "partition": taking.place.partition.hex(),
+        "partition": place.partition.hex(),
         "numbers": [number for number, _ in items],
         "sizes": [len(value) for _, value in items],
     }
@@ -223,9 +230,10 @@ def _give_back_one(connection: Connection, asked: Asked) -> bytes | None:
         return None
     sql_answers.forget(connection, [asked])
     taken = json.loads(answer.key)
-    place = PartitionKey(asked.asset_id, bytes.fromhex(taken["partition"]))
+    content_id = sql_assets.contents(connection, {asked.asset_id}).get(asked.asset_id, "")
+    place = PartitionKey(content_id, bytes.fromhex(taken["partition"]))
     if not _add_counts(connection, place, len(taken["sizes"]), len(answer.value)):
-        return None  # the partition is forgotten
+        return None  # the partition is forgotten, or all were cleared
     keys = {"queue_id": place.queue_id, "partition": place.partition}
     values = unpack(tuple(taken["sizes"]), answer.value)
     numbered = zip(taken["numbers"], values, strict=True)
@@ -239,30 +247,35 @@ def _give_back_one(connection: Connection, asked: Asked) -> bytes | None:
 def _read(
     connection: Connection, place: PartitionKey, after: int, limit: int, bytes_max: int, now: float
 ) -> tuple[tuple[int, bytes], ...]:
-    return tuple(_first(connection, place, after, limit, bytes_max, now))
+    content_id = sql_assets.contents(connection, {place.queue_id}).get(place.queue_id)
+    if content_id is None:
+        return ()
+    return tuple(_first(connection, place._replace(queue_id=content_id), after, limit, bytes_max, now))
 
 
 def _clear(connection: Connection, requests: Sequence[_Clearing]) -> list[PlatformError | None]:
-    known = sql_assets.known(connection, {one.queue_id for one in requests})
-    results: list[PlatformError | None] = []
-    for one in requests:
-        asked = Asked(one.queue_id, one.request_id)
-        is_known = one.queue_id in known
-        if is_known and not sql_answers.answered(connection, [asked]):
-            _empty(connection, one.queue_id, one.partition)
-            sql_answers.remember(connection, {asked: Answer()}, one.now)
-        results.append(None if is_known else sql_assets.missing(one.queue_id))
-    return results
+    return [_clear_one(connection, one) for one in requests]
 
 
-def _empty(connection: Connection, queue_id: str, partition: bytes | None) -> None:
-    items, partitions = _ITEMS.queue_id == queue_id, _PARTITIONS.queue_id == queue_id
-    if partition is not None:
-        items &= _ITEMS.partition == partition
-        partitions &= _PARTITIONS.partition == partition
-    connection.execute(sa.delete(QUEUE_ITEMS).where(items))
-    # The rows stay, for their numbers.
-    connection.execute(sa.update(QUEUE_PARTITIONS).where(partitions).values(item_count=0, size_bytes=0))
+def _clear_one(connection: Connection, one: _Clearing) -> PlatformError | None:
+    asked = Asked(one.queue_id, one.request_id)
+    content_id = sql_assets.contents(connection, {one.queue_id}).get(one.queue_id)
+    if content_id is None:
+        return sql_assets.missing(one.queue_id)
+    if not sql_answers.answered(connection, [asked]):
+        if one.partition is None:
+            sql_assets.clear(connection, QUEUE, one.queue_id, content_id)
+        else:
+            _empty(connection, PartitionKey(content_id, one.partition))
+        sql_answers.remember(connection, {asked: Answer()}, one.now)
+    return None
+
+
+def _empty(connection: Connection, place: PartitionKey) -> None:
+    connection.execute(sa.delete(QUEUE_ITEMS).where(_is_partition(_ITEMS, place)))
+    # The row stays, for its numbers.
+    emptied = {"item_count": 0, "size_bytes": 0}
+    connection.execute(sa.update(QUEUE_PARTITIONS).where(_is_partition(_PARTITIONS, place)).values(emptied))
 
 
 def _expire(connection: Connection, requests: Sequence[tuple[float, int]]) -> list[int]:

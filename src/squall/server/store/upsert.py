@@ -20,16 +20,24 @@ def upsert(connection: Connection, table: sa.Table, rows: Sequence[dict[str, Any
 
 
 def upsert_if(
-    connection: Connection, table: sa.Table, row: dict[str, Any], owner: sa.Column[Any], *, named: str
+    connection: Connection,
+    table: sa.Table,
+    row: dict[str, Any],
+    owner: sa.Column[Any],
+    *,
+    named: str,
+    by: sa.Column[Any],
 ) -> bool:
-    """The same of one row, where there is an owner with what the row has under `named`; whether there is."""
-    return connection.execute(_statement_if(table, owner), {**row, "the_owner": row[named]}).rowcount == 1
+    """The same of one row, where there is an owner with what the row has under `named`, which becomes what that has in
+    the column `by`; whether there is."""
+    return connection.execute(_statement_if(table, owner, named, by), row).rowcount == 1
 
 
 @cache
-def _statement_if(table: sa.Table, owner: sa.Column[Any]) -> sa.TextClause:
+def _statement_if(table: sa.Table, owner: sa.Column[Any], named: str, by: sa.Column[Any]) -> sa.TextClause:
     values = f"VALUES ({', '.join(f':{column.name}' for column in table.columns)})"
-    chosen = f"SELECT {values[8:-1]} WHERE EXISTS (SELECT 1 FROM {owner.table} WHERE {owner.name} = :the_owner)"
+    given = ", ".join(by.name if column.name == named else f":{column.name}" for column in table.columns)
+    chosen = f"SELECT {given} FROM {owner.table} WHERE {owner.name} = :{named}"
     return sa.text(_statement(table, "").text.replace(values, chosen))
 
 

@@ -86,7 +86,7 @@ class Assets:
             self._owned.setdefault(asset.owner, set()).add(asset.asset_id)
         for owner in self._owned:
             self._away(owner, self._config.restart_grace_s)
-        self._purge_soon()
+        self.purge_soon()
 
     # Using one
 
@@ -237,13 +237,13 @@ class Assets:
         """Delete all in an environment; how many had a name."""
         count = await self._store.delete_in(environment)
         self._forget({one.asset_id for one in self._known.values() if one.environment == environment})
-        self._purge_soon()
+        self.purge_soon()
         return count
 
     async def _delete(self, asset_ids: frozenset[str]) -> None:
         await self._store.delete(asset_ids)
         self._forget(asset_ids)
-        self._purge_soon()
+        self.purge_soon()
 
     def _forget(self, asset_ids: set[str] | frozenset[str]) -> None:
         for asset_id in asset_ids:
@@ -261,9 +261,10 @@ class Assets:
             asset.asset_id, asset.kind, asset.name, shown(asset.environment), asset.created_at, asset.created_by
         )
 
-    # What is in those that are deleted
+    # What is in those that are deleted, or was in those that were cleared
 
-    def _purge_soon(self) -> None:
+    def purge_soon(self) -> None:
+        """Something is left to purge."""
         if not self._is_purging:
             self._is_purging = True
             self._tasks.start(self._purge())
@@ -275,7 +276,7 @@ class Assets:
             while has_more:
                 has_more = await self._store.purge(PURGED_AT_ONCE)
         except PlatformError as error:
-            _log.warning("what was in deleted assets is left for now: %s", error)
+            _log.warning("what was in assets that are deleted or cleared is left for now: %s", error)
         finally:
             self._is_purging = False
 

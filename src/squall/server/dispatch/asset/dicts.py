@@ -211,6 +211,7 @@ class Dicts:
             await self._store.clear(record.dict_id, record.request_id, self._age.now())
         finally:
             self.cache.cleared(record.dict_id)
+            self._assets.purge_soon()
 
     async def _find(self, key: EntryKey) -> StoredEntry | None:
         is_known, entry = self.cache.find(key)
