@@ -208,6 +208,23 @@ async def test_a_cleared_dict_is_empty_in_memory_too() -> None:
         assert await cache.get(b"k") == b"next"
 
 
+async def test_what_was_cleared_out_is_purged_at_once_and_not_after_the_next_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with cached() as (stage, cache):
+        purged = asyncio.Event()
+
+        async def purge(limit: int) -> bool:
+            purged.set()
+            return False
+
+        await stage.pass_time(0.2)
+        monkeypatch.setattr(stage.store.assets, "purge", purge)
+        await cache.clear()
+
+        await asyncio.wait_for(purged.wait(), 10)
+
+
 async def test_nothing_is_found_in_a_deleted_dict_or_environment() -> None:
     async with cached() as (stage, cache):
         await stage.client.ask("EnvironmentCreate", EnvironmentCreate("dev"), EnvironmentInfo)

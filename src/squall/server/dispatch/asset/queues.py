@@ -175,7 +175,8 @@ class Queues:
         _check_request("QueueClear", record.request_id)
         partition = None if record.is_all else place.partition
         await self._store.clear(record.queue_id, partition, record.request_id, self._age.now())
-        self._assets.purge_soon()
+        if partition is None:
+            self._assets.purge_soon()
         for key, spot in self._spots.get(record.queue_id, {}).items():
             if partition in (None, key):
                 spot.puts.serve()
