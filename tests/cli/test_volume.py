@@ -364,6 +364,19 @@ def test_retention_and_gc(name: str, tmp_path: Path) -> None:
 # Volumes
 
 
+def test_what_is_printed_for_a_name_with_a_dash_in_front_can_be_typed(server: ServerProcess, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"data")
+    said = ran("create", "--", "-y1")
+    assert "squall volume put -- -y1 FILE" in said.err
+    ran("put", "--", "-y1", tmp_path / "file")
+
+    said = ran("at", "--", "-y1", "1")
+
+    assert "squall volume get --version 1 -- -y1 PATH" in said.err
+    assert ran("get", "--version", 1, "--", "-y1", "file", "-").bytes == b"data"
+    ran("delete", "-y", "--", "-y1")
+
+
 def test_made_listed_renamed_and_deleted(server: ServerProcess) -> None:
     said = ran("create", "box", "--version", 2)
     assert 'squall.Volume.from_name("box")' in said.err

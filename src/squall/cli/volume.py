@@ -13,7 +13,7 @@ from squall.cli.server_calls import ask, ask_pages, is_list_empty, require_serve
 from squall.cli.volume_download import get
 from squall.cli.volume_files import at, copy, ls, remove
 from squall.cli.volume_history import diff, gc, history, retention, rollback
-from squall.cli.volume_target import asset_of, retention_text
+from squall.cli.volume_target import as_argument, asset_of, retention_text
 from squall.cli.volume_upload import put
 from squall.protocol.asset import VOLUME, AssetDelete, AssetInfo, AssetList, AssetListing, AssetRename
 from squall.protocol.empty import Empty
@@ -29,7 +29,7 @@ SAMPLE = """Use it in a function, where it is the directory /data:
     def train():
         open("/data/model.bin", "wb").write(b"…")
 
-Put files into it from here: squall volume put {name} FILE"""
+Put files into it from here: squall volume put {argument} FILE"""
 
 
 @click.group("volume", epilog="Example: squall volume put weights model.bin")
@@ -50,7 +50,8 @@ def create(name: str, version: str | None) -> None:
     """Make a volume."""
     record = creation(VOLUME, check_name(name, "NAME"), environment_of(None), may_exist=False)
     info = ask("AssetCreate", record, AssetInfo)
-    click.echo(f"Created volume {info.name} in environment {info.environment}.\n\n{SAMPLE.format(name=name)}", err=True)
+    sample = SAMPLE.format(name=name, argument=as_argument(name))
+    click.echo(f"Created volume {info.name} in environment {info.environment}.\n\n{sample}", err=True)
 
 
 @volume_group.command("list", epilog="Example: squall volume list --json")

@@ -10,7 +10,7 @@ import click
 from squall.cli import tables
 from squall.cli.environment import environment_option
 from squall.cli.server_calls import ask, ask_pages, require_server
-from squall.cli.volume_target import asset_of, version_at, version_option
+from squall.cli.volume_target import as_argument, asset_of, version_at, version_option
 from squall.protocol.ids import new_id
 from squall.protocol.volume import (
     DIRECTORY,
@@ -60,7 +60,8 @@ def at(name: str, when: str, path: str, is_deep: bool, is_json: bool) -> None:
     found = version_at(volume_id, when)
     made = f", made at {tables.local_time(found.created_at)}" if found.number else ": empty"
     click.echo(
-        f"Version {found.number}{made}. Get files of it: squall volume get {name} PATH --version {found.number}",
+        f"Version {found.number}{made}. Get files of it: "
+        f"squall volume get --version {found.number} {as_argument(name)} PATH",
         err=True,
     )
     _show(volume_id, path, is_deep=is_deep, version=found.number, is_json=is_json)

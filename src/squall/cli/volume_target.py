@@ -18,6 +18,11 @@ version_option = click.option(
 )
 
 
+def as_argument(name: str) -> str:
+    """A name as it is typed behind all options: one may begin with a dash, and would be taken for an option."""
+    return f"-- {name}" if name.startswith("-") else name
+
+
 @overload
 def asset_of(name: str) -> AssetInfo: ...
 
