@@ -21,10 +21,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import mfusepy
-
 from squall.agent.image.block.control import ControlSocket
 from squall.agent.image.block.errors import BlockError
+from squall.agent.image.block.libfuse import mfusepy
 from squall.agent.image.block.served import Served, ServedLayers
 from squall.agent.image.block.store import Patience, open_store
 from squall.agent.image.layer.store import LayerStore
