@@ -83,7 +83,7 @@ def hold(squall: Installation, seed: int, seconds: float) -> None:
 
 @pytest.mark.parametrize("seed", [1])
 def test_every_version_is_whole_whoever_writes_and_is_killed(fresh_squall: Installation, seed: int) -> None:
-    hold(fresh_squall, seed, 8.0)
+    hold(fresh_squall, seed, 6.0)
 
 
 @pytest.mark.slow

@@ -288,6 +288,7 @@ async def test_one_that_was_killed_has_sent_what_it_had_open(containers: Contain
     assert len(store.get("open")) == 30_000_000
 
 
+@pytest.mark.slow
 async def test_one_that_is_killed_while_its_store_is_silent_ends_in_bounded_time(
     containers: Containers, store: Store
 ) -> None:
@@ -304,7 +305,8 @@ async def test_one_that_is_killed_while_its_store_is_silent_ends_in_bounded_time
     assert not server_pids()
 
 
-@pytest.mark.parametrize("what", ["gone", pytest.param("silent", marks=[pytest.mark.slow, pytest.mark.timeout(400)])])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["gone", pytest.param("silent", marks=pytest.mark.timeout(400))])
 async def test_a_store_that_does_not_answer_any_more_is_an_error_in_bounded_time(
     containers: Containers, store: Store, what: str
 ) -> None:
