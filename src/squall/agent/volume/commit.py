@@ -1,8 +1,8 @@
 """One commit of what a container has written to a volume: read, put into the blob store, made a version.
 
-A commit that is asked for freezes the container while it captures. What takes long is done before and after: files are
-read, hashed and put while the container runs; once it is frozen, what it has changed meanwhile, and what is open for
-writing, is read again and kept on the disk; that is put when the container goes on. Nobody asked for those in the
+A commit that is asked for freezes the container while it captures. Little is read at once, and kept on the disk; it is
+put when the container goes on. Of more, most is read, hashed and put while the container runs, and what it has changed
+meanwhile, or has open for writing, is read again while it is frozen a second time. Nobody asked for those in the
 background: they freeze nothing, and leave what is open for writing to the next.
 """
 
@@ -29,6 +29,7 @@ from squall.agent.volume.aside import aside, together
 from squall.agent.volume.note import Note
 from squall.agent.volume.sink import Blocks, Sink, SpoolSink, StoreSink
 from squall.agent.volume.upper import (
+    REMOVALS,
     Fingerprint,
     Reading,
     WrittenFile,
@@ -98,7 +99,7 @@ class Written:
     skipped: set[str] = field(default_factory=set)
     """Paths that no version can have, as was said."""
     note: Note | None = None
-    """Where that is written down."""
+    """Where `committed` is written down."""
     unsteady_count: int = 0
     """Commits, one after the other, that said nothing of what was gone."""
     walk_s: float = 0.0
@@ -171,13 +172,12 @@ class Committer:
     async def _doubt_removals(self, written: Written, reading: Reading) -> None:
         """What runs on may have renamed something to where it was not looked any more: that it is gone is not said
         then."""
-        if await self._aside(lambda: are_directories_as_read(written.upper, reading)):
+        has_removals = any(change.action in REMOVALS for change in reading.changes)
+        if not has_removals or await self._aside(lambda: are_directories_as_read(written.upper, reading)):
             written.unsteady_count = 0
             return
-        before = len(reading.changes)
         hold_back_removals(reading, written.committed)
-        if len(reading.changes) < before:
-            written.unsteady_count += 1
+        written.unsteady_count += 1
 
     async def look(self, written: Written) -> str:
         """What there is that no commit has: `NOTHING`, only what is open for writing (`OPEN`), or more (`CHANGED`)."""

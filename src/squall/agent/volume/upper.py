@@ -35,7 +35,7 @@ _OTHER_NOW = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.ENXIO
 """What says that at a path is something else than was listed there."""
 ENTRIES_MAX = 2_000_000
 """Of what a container has written on one version: all of it is in the agent's memory while it is looked at."""
-_REMOVALS = (wire.REMOVE, wire.REMOVE_SEEN, wire.REMOVE_EMPTY)
+REMOVALS = (wire.REMOVE, wire.REMOVE_SEEN, wire.REMOVE_EMPTY)
 _MARK_BLOCKS = 8
 """Of 512 bytes: what marks may take by themselves."""
 
@@ -135,8 +135,8 @@ def _is_at(path: str, fingerprint: Fingerprint) -> bool:
 
 def hold_back_removals(reading: Reading, known: Mapping[str, Fingerprint]) -> None:
     """Have what takes something away found again by the next reading, and not by this one."""
-    held = [wire.from_wire(change.path) for change in reading.changes if change.action in _REMOVALS]
-    reading.changes = [change for change in reading.changes if change.action not in _REMOVALS]
+    held = [wire.from_wire(change.path) for change in reading.changes if change.action in REMOVALS]
+    reading.changes = [change for change in reading.changes if change.action not in REMOVALS]
     for path in held:
         reading.seen.pop(path, None)
     reading.seen |= {path: one for path, one in known.items() if path not in reading.seen}
