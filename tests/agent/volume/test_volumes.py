@@ -692,3 +692,30 @@ async def test_a_commit_that_was_not_written_down_is_made_again_as_the_same(
     ids = [record.commit_id for record in node.server.commits]
     assert ids[0] == ids[1]
     assert len(set(ids)) == 5
+
+
+async def test_one_that_renames_all_the_time_is_frozen_for_what_is_gone(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (upper,) = await node.open_writable("a", 1)
+    (upper / "one").write_bytes(b"")
+    await node.volumes.commit("a", "vo-1")
+    (upper / "one").unlink()
+    frozen: list[int] = []
+    freeze = node.containers.freeze
+
+    async def noted(container_id: str) -> None:
+        frozen.append(looks[0])
+        await freeze(container_id)
+
+    looks = [0]
+
+    def never(path: str, reading: object) -> bool:
+        looks[0] += 1
+        return False
+
+    monkeypatch.setattr("squall.agent.volume.commit.are_directories_as_read", never)
+    node.containers.freeze = noted  # type: ignore[method-assign]
+    assert await node.served(lambda: len(node.server.commits) == 2)
+    assert [change.action for change in node.server.commits[1].changes] == ["remove"]
+    assert frozen == [volumes_module.UNSTEADY_MAX]
