@@ -95,21 +95,26 @@ async def test_those_go_that_nothing_leads_to(store: Store) -> None:
     await store.put_app(StoredApp("ap-1", "web", EPHEMERAL, 1.0, None))
     buckets = (BucketMount("public", "/a"), BucketMount("bucket", "/b", secret_id="st-9"))
     await store.put_functions((make_spec("ap-1", secrets=("st-3",), buckets=buckets),))
-    options = FunctionOptions(secrets=("st-4",))
+    options = FunctionOptions(
+        secrets=("st-4",),
+        volumes=(),
+        buckets=(BucketMount("public", "/a"), BucketMount("bucket", "/b", secret_id="st-10")),
+    )
     await store.put_variant(StoredVariant("fu-v", make_spec("ap-1").function_id, "ap-1", options=options))
     await store.put_app(StoredApp("ap-2", "ended", EPHEMERAL, 1.0, None))
     await store.put_functions((make_spec("ap-2", secrets=("st-6",)),))
     for number, app_id in ((1, ""), (2, ""), (3, "ap-1"), (4, "ap-1"), (5, "ap-1"), (6, "ap-2"), (7, "ap-none")):
         await store.secrets.put(make_secret(number, app_id, f"mark-{number}" if app_id else ""))
-    await store.secrets.put(make_secret(9, "ap-1", "mark-9"))
+    for number in (9, 10):
+        await store.secrets.put(make_secret(number, "ap-1", f"mark-{number}"))
     await store.secrets.put(make_secret(8, "ap-1", "mark-8", kept_at=9.0))
     await store.set_app_state("ap-2", STOPPED, 2.0)
 
     assert await store.secrets.prune(1.0) == 0
     assert await store.secrets.prune(5.0) == 4
 
-    left = await kept(store, *(f"st-{number}" for number in range(1, 10)))
-    assert [one.secret_id for one in left] == ["st-1", "st-3", "st-4", "st-8", "st-9"]
+    left = await kept(store, *(f"st-{number}" for number in range(1, 11)))
+    assert [one.secret_id for one in left] == ["st-1", "st-10", "st-3", "st-4", "st-8", "st-9"]
 
 
 @pytest.mark.parametrize("is_kept", [True, False])

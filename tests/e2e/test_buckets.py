@@ -58,13 +58,13 @@ def objects(store: S3Server) -> dict[str, str]:
 def test_a_bucket_is_read_and_written_and_its_keys_are_nowhere(
     squall: Installation, store: S3Server, tmp_path: Path
 ) -> None:
-    named, local = f"planted-named-{os.urandom(12).hex()}", f"planted-local-{os.urandom(12).hex()}"
-    planted = [form for value in (named, local) for form in forms(value)]
+    named, local, variant = (f"planted-{kind}-{os.urandom(12).hex()}" for kind in ("named", "local", "variant"))
+    planted = [form for value in (named, local, variant) for form in forms(value)]
     create(squall, tmp_path, "e2e-bucket", {"AWS_ACCESS_KEY_ID": "named", "AWS_SECRET_ACCESS_KEY": named})
     deployed = squall.command("deploy", PROGRAM, environ={"PLANTED_LOCAL": local}, timeout_s=240)
     assert deployed.code == 0, deployed
 
-    running = squall.start(CALLER, executable=(sys.executable,))
+    running = squall.start(CALLER, executable=(sys.executable,), environ={"PLANTED_VARIANT": variant})
     running.wait_said("called")
     assert not arguments_with(planted)
     ended = running.wait(120)
@@ -73,7 +73,7 @@ def test_a_bucket_is_read_and_written_and_its_keys_are_nowhere(
     answers = json.loads(ended.out.splitlines()[-1])
     assert answers["read"] == "one Read-only file system"
     assert named not in json.dumps(answers)
-    assert objects(store) == {"in/a": "one"}
+    assert objects(store) == {"in/a": "one", "elsewhere/b": "two"}
     assert answers["misses"].startswith("NoSuchBucket") or "NoSuchBucket" in answers["misses"], answers
     assert "bucket nowhere at /data" in answers["misses"]
     assert "bucket the-bucket at /data" in answers["cut_off"]

@@ -78,11 +78,26 @@ BUCKET_FAULTS = (
         (
             Change(
                 "src/squall/server/store/sql_secrets.py",
-                'for bucket in values.get("buckets", ()) if "secret_id" in bucket',
+                'for bucket in values.get("buckets") or () if "secret_id" in bucket',
                 "for bucket in ()",
             ),
         ),
         {f"{STORES}test_those_go_that_nothing_leads_to[sqlite]": "store.secrets.prune(5.0) == 4"},
+    ),
+    Mutation(
+        "bucket-of-earlier-options",
+        "function with a bucket by options that is given other volumes by options again",
+        "the bucket stays beside them",
+        (
+            Change(
+                "src/squall/server/model/variant.py", '        values["buckets"] = later.buckets\n', "        pass\n"
+            ),
+        ),
+        {
+            "tests/server/model/test_variant.py::test_mounts_are_all_replaced_by_those_of_options_buckets_too": (
+                "merged(BASE, again).buckets"
+            )
+        },
     ),
     Mutation(
         "bucket-option-smuggled",

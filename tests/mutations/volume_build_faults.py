@@ -18,7 +18,7 @@ VOLUME_BUILD_FAULTS = (
         (
             Change(
                 "src/squall/server/model/variant.py",
-                "        buckets=base.buckets if options.volumes is None else (),\n",
+                "        buckets=base.buckets if options.volumes is None else options.buckets or (),\n",
                 "",
             ),
         ),
@@ -34,8 +34,8 @@ VOLUME_BUILD_FAULTS = (
         (
             Change(
                 "src/squall/server/dispatch/methods.py",
-                "        if record.options is not None and record.options.volumes:\n",
-                "        if False:\n",
+                '            await self._plane.volume_mounts.check(caller, "FunctionBind", (asked,))\n',
+                "",
             ),
         ),
         {f"{SERVER}asset/test_volume_mounts.py::test_options_mount_volumes_that_are_there": "failure_of("},

@@ -473,7 +473,6 @@ def test_options_are_checked_when_they_are_given() -> None:
         ({"gpu": "A100"}, "gpu= is not in this version"),
         ({"max_containers": 0}, "max_containers=0"),
         ({"volumes": {"/x": 1}}, r"Model.with_options\(\): volumes=.* must be a squall.Volume"),
-        ({"volumes": {"/x": squall.CloudBucketMount("bucket")}}, "a CloudBucketMount in it is not in this version"),
     ):
         with pytest.raises(InvalidError, match=message):
             Model.with_options(**wrong)

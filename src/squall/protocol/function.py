@@ -157,6 +157,8 @@ class FunctionOptions:
     secrets: tuple[str, ...] | None = None
     volumes: tuple[VolumeMount, ...] | None = None
     """In the place of all that it has mounted, buckets too."""
+    buckets: tuple[BucketMount, ...] | None = None
+    """Given together with volumes."""
 
 
 @record
@@ -207,9 +209,9 @@ class FunctionSpec:
     buckets: tuple[BucketMount, ...] = ()
 
 
-def secrets_named(spec: FunctionSpec) -> tuple[str, ...]:
-    """The ids of all secrets that a function cannot do without, its buckets' too."""
-    return (*spec.secrets, *(mount.secret_id for mount in spec.buckets if mount.secret_id))
+def secrets_named(asked: FunctionSpec | FunctionOptions) -> tuple[str, ...]:
+    """The ids of all secrets that a function, or what options add to one, cannot do without, its buckets' too."""
+    return (*(asked.secrets or ()), *(mount.secret_id for mount in asked.buckets or () if mount.secret_id))
 
 
 @record

@@ -1,4 +1,4 @@
-"""What `.with_options(…)` gives to a function that has an id on the server: secrets and volumes."""
+"""What `.with_options(…)` gives to a function that has an id on the server: secrets, volumes and buckets."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from squall.protocol.bucket import BucketMount
     from squall.protocol.volume import VolumeMount
     from squall.sdk._client import Client
+    from squall.sdk._volume_mounts import Mounted
     from squall.sdk.secret import Secret
-    from squall.sdk.volume import Volume
 
 
 class Found(NamedTuple):
@@ -18,6 +19,7 @@ class Found(NamedTuple):
 
     secrets: tuple[str, ...] | None = None
     volumes: tuple[VolumeMount, ...] | None = None
+    buckets: tuple[BucketMount, ...] | None = None
 
 
 class Given:
@@ -25,7 +27,7 @@ class Given:
 
     __slots__ = ("_found", "_secrets", "_volumes")
 
-    def __init__(self, secrets: tuple[Secret, ...] | None, volumes: Mapping[str, Volume] | None) -> None:
+    def __init__(self, secrets: tuple[Secret, ...] | None, volumes: Mapping[str, Mounted] | None) -> None:
         self._secrets = secrets
         self._volumes = volumes
         self._found: dict[str, Found] = {}
@@ -57,8 +59,11 @@ class Given:
 
                 found = found._replace(secrets=tuple(await ids_of(self._secrets, client, function_id=base_id)))
             if self._volumes is not None:
-                from squall.sdk._volume_mounts import volume_mounts_of  # cold start: variants with volumes only
+                from squall.sdk._volume_mounts import mounts_of  # cold start: variants with volumes only
 
-                found = found._replace(volumes=await volume_mounts_of(self._volumes, client))
+                volumes, buckets = await mounts_of(
+                    self._volumes, client, lambda secret: secret.id_for(client, function_id=base_id)
+                )
+                found = found._replace(volumes=volumes, buckets=buckets)
             self._found[base_id] = found
         return found

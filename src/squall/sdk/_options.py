@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from squall.sdk._volume_mounts import Mounted
     from squall.sdk.schedule import Cron, Period
     from squall.sdk.secret import Secret
-    from squall.sdk.volume import Volume
 
 TIMEOUT_S_MAX = 24 * 3600
 SCALEDOWN_S = (2, 3600)
@@ -196,7 +195,7 @@ class VariantOptions(_Checked):
         """
         self._name = f"{name}.with_options()"
         refuse_not_yet(f"function {self._name}", given)
-        self.volumes = self._volumes(given)
+        self.volumes = volumes_in(given, f"function {self._name}") or None
         self._hosting = HostingAsked(f"function {self._name}", given)
         self._env = None if given["env"] is None else check_env(given["env"], f"function {self._name}")
         self.secrets = secrets_in(given, f"function {self._name}")
@@ -208,18 +207,6 @@ class VariantOptions(_Checked):
         self._most = self._count("max_containers", given["max_containers"], 1)
         self._buffer = self._count("buffer_containers", given["buffer_containers"], 0)
         self._window_s = self._window(given["scaledown_window"])
-
-    def _volumes(self, given: Mapping[str, Any]) -> dict[str, Volume] | None:
-        mounted = volumes_in(given, f"function {self._name}")
-        if not mounted:
-            return None
-        from squall.sdk.volume import Volume  # cold start: variants with volumes only
-
-        volumes = {target: one for target, one in mounted.items() if isinstance(one, Volume)}
-        if len(volumes) < len(mounted):
-            later = "a CloudBucketMount in it is not in this version of Squall yet"
-            raise self._wrong(f"volumes=: {later}; name buckets where it is decorated")
-        return volumes
 
     def record(self) -> FunctionOptions:
         """As a server understands them."""

@@ -1,6 +1,7 @@
 """Calls the functions of `bucket_user.py`, and prints what came of it."""
 
 import json
+import os
 
 import squall
 
@@ -8,6 +9,15 @@ names = ("write", "read", "misses", "cut_off")
 functions = {name: squall.Function.from_name("bucket-user", name) for name in names}
 answers: dict[str, object] = {"write": functions["write"].remote("a", "one")}
 answers["read"] = functions["read"].remote("in/a")
+elsewhere = squall.CloudBucketMount(
+    "the-bucket",
+    "http://s3.us-east-1.amazonaws.com",
+    key_prefix="elsewhere/",
+    secret=squall.Secret.from_dict(
+        {"AWS_ACCESS_KEY_ID": "variant", "AWS_SECRET_ACCESS_KEY": os.environ["PLANTED_VARIANT"]}
+    ),
+)
+functions["write"].with_options(volumes={"/data": elsewhere}).remote("b", "two")
 print("called", flush=True)
 for name in ("misses", "cut_off"):
     try:

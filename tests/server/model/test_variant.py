@@ -58,6 +58,7 @@ BASE = FunctionSpec(
     buckets=(BucketMount("bucket", "/bucket"),),
 )  # fmt: skip
 OTHER = VolumeMount("vo-2", "/other")
+BUCKET = BucketMount("of-its-own", "/of-it", secret_id="st-1")
 
 TWO_METHODS = replace(
     BASE, definition=Definition(BY_FILE, "m", "Model", is_class=True, methods=(MethodSpec("one"), MethodSpec("two")))
@@ -140,6 +141,19 @@ def test_asking_of_a_variant_is_asking_of_its_function_for_both() -> None:
     assert composed(merged(BASE, ask(version=2)), FunctionBind("fu-x", "", None)) == ask(version=2)
 
 
+def test_mounts_are_all_replaced_by_those_of_options_buckets_too() -> None:
+    first = merged(BASE, ask(volumes=(), buckets=(BUCKET,)))
+    again = composed(first, FunctionBind("fu-x", "", FunctionOptions(volumes=(OTHER,))))
+
+    assert (first.volumes, first.buckets) == ((), (BUCKET,))
+    assert (merged(BASE, again).volumes, merged(BASE, again).buckets) == ((OTHER,), ())
+
+
+def test_buckets_without_volumes_say_nothing_of_what_becomes_of_these() -> None:
+    with pytest.raises(PlatformError, match="buckets are given together with volumes"):
+        check_asked(BASE, ask({"size": 3}, buckets=(BUCKET,)))
+
+
 def test_what_is_held_to_a_version_says_the_one_that_was_asked_for() -> None:
     found = merged(BASE, ask(version=9))
 
@@ -174,6 +188,7 @@ def test_a_deploy_makes_the_record_anew() -> None:
         (ask({"size": 3}, 2, resources=Resources(500)), "Model(size=3)[cpu=0.5, v2]"),
         (ask(env={"SECRET": "x"}), "Model[env]"),
         (ask(volumes=(OTHER, VolumeMount("vo-1", "/data"))), "Model[volumes=/other+/data]"),
+        (ask(volumes=(OTHER,), buckets=(BUCKET,)), "Model[volumes=/other, buckets=/of-it]"),
     ],
 )
 def test_names_are_for_people(asked: FunctionBind, name: str) -> None:

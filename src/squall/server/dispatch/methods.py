@@ -302,13 +302,14 @@ class Methods:
             await self._dispatcher(caller, "FunctionBind", record.function_id)
         if not record.version:
             record = replace(record, function_id=await self._held(caller, record.function_id))
-        if record.options is not None and record.options.secrets:
+        options = record.options
+        if options is not None and (options.secrets or options.volumes or options.buckets):
             base = await self._dispatcher(caller, "FunctionBind", record.function_id)
-            asked = replace(base.spec, function_id="", secrets=record.options.secrets)
+            mounts = options.volumes or (), options.buckets or ()
+            asked = replace(
+                base.spec, function_id="", secrets=options.secrets or (), volumes=mounts[0], buckets=mounts[1]
+            )
             await self._plane.secrets.check(caller, "FunctionBind", (asked,))
-        if record.options is not None and record.options.volumes:
-            base = await self._dispatcher(caller, "FunctionBind", record.function_id)
-            asked = replace(base.spec, volumes=record.options.volumes, buckets=())
             await self._plane.volume_mounts.check(caller, "FunctionBind", (asked,))
         return FunctionBound(await self._plane.variants.bind(record)), b""
 

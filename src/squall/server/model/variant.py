@@ -103,7 +103,7 @@ def merged(base: FunctionSpec, asked: FunctionBind) -> FunctionSpec:
         env=base.env if options.env is None else options.env,
         secrets=base.secrets if options.secrets is None else options.secrets,
         volumes=base.volumes if options.volumes is None else options.volumes,
-        buckets=base.buckets if options.volumes is None else (),
+        buckets=base.buckets if options.volumes is None else options.buckets or (),
         resources=base.resources if options.resources is None else _sized(base.resources, options.resources),
         scaling=replace(scaling, min_containers=0, **limits, **concurrency),
         retries=base.retries if options.retries is None else options.retries,
@@ -147,6 +147,7 @@ def check_asked(base: FunctionSpec, asked: FunctionBind) -> None:
         (scaling.is_single_use and most > 1, f"containers of {name} are for a single input; max_inputs must be 1"),
         (target is not None and not 1 <= target <= most, "target_inputs must be from 1 to max_inputs"),
         (asked.version < 0, "a version counts from 1"),
+        (options.buckets is not None and options.volumes is None, "buckets are given together with volumes"),
     )
     for is_wrong, message in problems:
         if is_wrong:
@@ -180,8 +181,8 @@ def _shown_options(options: FunctionOptions | None) -> Iterator[str]:
             yield name  # what is in it is for nobody's eyes
         elif name == "is_measured":
             yield "measured"
-        elif name == "volumes":
-            yield f"volumes={'+'.join(mount['target'] for mount in value)}"
+        elif name in ("volumes", "buckets"):
+            yield f"{name}={'+'.join(mount['target'] for mount in value)}"
         elif isinstance(value, dict):
             yield from (_shown_option(key, one) for key, one in value.items())
         else:
@@ -217,6 +218,8 @@ def _hosted(base: Hosting, own: Hosting) -> Hosting:
 def _over(earlier: FunctionOptions, later: FunctionOptions) -> FunctionOptions:
     """Both; of what both have, the later."""
     values = {name: value for name, value in vars(later).items() if value is not None}
+    if later.volumes is not None:
+        values["buckets"] = later.buckets
     if earlier.resources is not None and later.resources is not None:
         values["resources"] = _sized(earlier.resources, later.resources)
     if earlier.hosting is not None and later.hosting is not None:

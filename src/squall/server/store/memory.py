@@ -307,7 +307,7 @@ class MemoryStore:
         versions = (specs for (app_id, _), (_, specs) in self._versions.items() if app_id == app.app_id and specs)
         return (
             any(secret.secret_id in secrets_named(one) for one in self._functions.values() if one.app_id == app.app_id)
-            or any(secret.secret_id in (one.options.secrets or ()) for one in variants if one.options is not None)
+            or any(secret.secret_id in secrets_named(one.options) for one in variants if one.options is not None)
             or any(secret.secret_id in secrets_named(one) for specs in versions for one in specs)
         )
 

@@ -151,10 +151,9 @@ def _named(connection: Connection, app_id: str) -> set[str]:
     if state is None or state == STOPPED:
         return set()
     named: set[str] = set()
-    for spec in connection.execute(sa.select(FUNCTIONS.c.spec).where(FUNCTIONS.c.app_id == app_id)).scalars():
-        values = json.loads(spec)
-        named.update(values.get("secrets", ()))
-        named.update(bucket["secret_id"] for bucket in values.get("buckets", ()) if "secret_id" in bucket)
-    for options in connection.execute(sa.select(VARIANTS.c.options).where(VARIANTS.c.app_id == app_id)).scalars():
-        named.update((json.loads(options).get("secrets") or ()) if options else ())
+    specs = connection.execute(sa.select(FUNCTIONS.c.spec).where(FUNCTIONS.c.app_id == app_id)).scalars()
+    options = connection.execute(sa.select(VARIANTS.c.options).where(VARIANTS.c.app_id == app_id)).scalars()
+    for values in map(json.loads, filter(None, (*specs, *options))):
+        named.update(values.get("secrets") or ())
+        named.update(bucket["secret_id"] for bucket in values.get("buckets") or () if "secret_id" in bucket)
     return named | sql_versions.named_secrets(connection, app_id)

@@ -64,6 +64,32 @@ async def test_a_variant_has_the_buckets_of_its_function() -> None:
         assert [one.mount for one in start.buckets] == list(spec.buckets)
 
 
+async def test_a_variant_has_buckets_of_its_own_with_keys_of_theirs() -> None:
+    async with staged() as stage:
+        made = await create(stage.client, creation(values=KEYS))
+        spec = await stage.client.function(buckets=(bucket(target="/not-asked-for"),))
+        own = bucket(secret_id=made.asset_id)
+        bind = FunctionBind(spec.function_id, options=FunctionOptions(volumes=(), buckets=(own,)))
+        variant = await stage.client.ask("FunctionBind", bind, FunctionBound)
+
+        start = await started(stage, variant.function_id)
+
+        keys = {"AWS_ACCESS_KEY_ID": "one", "AWS_SECRET_ACCESS_KEY": "planted"}
+        assert start.buckets == (BucketStart(own, keys),)
+
+
+@pytest.mark.parametrize(
+    ("mount", "code"),
+    [(bucket(secret_id=new_id("st")), "not_found"), (bucket(target="/proc/x"), "invalid")],
+)
+async def test_a_variant_s_buckets_are_looked_at_as_its_function_s(mount: BucketMount, code: str) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        bind = FunctionBind(spec.function_id, options=FunctionOptions(volumes=(), buckets=(mount,)))
+
+        assert (await failure_of(stage.client.ask("FunctionBind", bind, FunctionBound))).code == code
+
+
 @pytest.mark.parametrize("values", [{"TOKEN": "planted"}, {**KEYS, "AWS_ACCESS_KEY_ID": "planted\n"}])
 async def test_a_secret_that_has_no_keys_is_told_to_who_waits(values: dict[str, str]) -> None:
     async with staged() as stage:
