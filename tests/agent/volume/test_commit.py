@@ -51,11 +51,14 @@ class Store:
     async def commit(self, record: VolumeCommit) -> VolumeCommitted:
         self.before_commit(record)
         got = self.pages_got.setdefault(record.commit_id, [])
-        if record.page != len(got):
+        if record.page > len(got):
             raise PlatformError(CONFLICT, "pages are missing")
-        got.append(record)
+        got[record.page :] = [record]
         if not record.is_last:
             return VolumeCommitted()
+        named = {block for page in got for change in page.changes for block in change.blocks if block}
+        if missing := await self.missing(sorted(named)):
+            return VolumeCommitted(None, tuple(missing))
         self.causes.append(record.cause)
         self.commits.append([change for page in self.pages_got.pop(record.commit_id) for change in page.changes])
         return VolumeCommitted(VolumeVersion(len(self.commits)))
@@ -179,6 +182,43 @@ async def test_a_failure_forgets_nothing(container: Container) -> None:
     container.store.before_commit = fail
     with pytest.raises(PlatformError, match="no server"):
         await container.commit()
+    container.store.before_commit = lambda record: None
+    assert set(await container.commit()) == {"one"}
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+async def test_blocks_that_go_from_the_store_before_they_are_named_are_put_again(
+    container: Container, is_frozen: bool
+) -> None:
+    @contextlib.asynccontextmanager
+    async def freeze() -> AsyncIterator[None]:
+        yield
+
+    container.write("large", b"large" * 100 * KIB)
+    container.write("small", b"small")
+    takes = iter([container.store.blocks.clear] * 2)
+    container.store.before_commit = lambda record: next(takes, lambda: None)()
+    await container.committer.commit(container.written, "test", freeze=freeze if is_frozen else None)
+    (changes,) = container.store.commits
+    contents = {change.path: container.store.content(change) for change in changes}
+    assert contents == {"large": b"large" * 100 * KIB, "small": b"small"}
+    assert await container.commit() == {}
+
+
+async def test_blocks_that_go_from_the_store_all_the_time_are_told_and_nothing_is_forgotten(
+    container: Container,
+) -> None:
+    container.write("one", b"1")
+    asked: list[int] = []
+
+    def take(record: VolumeCommit) -> None:
+        asked.append(record.page)
+        container.store.blocks.clear()
+
+    container.store.before_commit = take
+    with pytest.raises(PlatformError, match="1 of its blocks went from the store after they were put; commit again"):
+        await container.commit()
+    assert len(asked) == commit_module.TRIES_MAX
     container.store.before_commit = lambda record: None
     assert set(await container.commit()) == {"one"}
 

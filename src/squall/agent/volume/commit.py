@@ -65,6 +65,8 @@ FROZEN_BYTES_MAX = 32 * 2**20
 """What is read of a container at once while it is frozen; of more, most is read before."""
 NOTHING, OPEN, CHANGED = "nothing", "open", "changed"
 RESTARTS_MAX = 5
+TRIES_MAX = 3
+"""Of a commit whose blocks go from the store while it is made."""
 SAID_MAX = 10
 """Paths that are named of those that no version can have."""
 SKIPPED_WHY = "volumes have files, directories and symbolic links, not as deep and not as large as this is"
@@ -141,14 +143,30 @@ class Committer:
         async with written.lock:
             if written.is_closed:
                 return None
-            store = StoreSink(self._store)
-            if freeze is None:
-                captured = await self._capture(written, {}, store, is_patient=is_patient)
-                if is_patient:
-                    await self._doubt_removals(written, captured.reading)
-                return await self._send(written, cause, captured)
+            for _ in range(TRIES_MAX):
+                try:
+                    return await self._try(written, cause, freeze, is_patient=is_patient)
+                except _BlocksGone as error:
+                    gone = error
+                    _log.warning("%s: %s", written.container_id, error)
+        hint = "commit again; if that does not help, look at the server's disk and its SQUALL_BLOB_BYTES_MAX"
+        raise PlatformError(CONFLICT, f"cannot commit volume {written.volume_id}: {gone}; {hint}")
+
+    async def _try(
+        self, written: Written, cause: str, freeze: Callable[[], Any] | None, *, is_patient: bool
+    ) -> VolumeVersion | None:
+        """
+        Raises:
+            _BlocksGone: another try asks of all blocks whether they are there, and puts what is not.
+        """
+        store = StoreSink(self._store)
+        if freeze is not None:
             written.unsteady_count = 0
             return await self._commit_frozen(written, cause, freeze, store, is_patient=is_patient)
+        captured = await self._capture(written, {}, store, is_patient=is_patient)
+        if is_patient:
+            await self._doubt_removals(written, captured.reading)
+        return await self._send(written, cause, captured)
 
     async def _commit_frozen(
         self, written: Written, cause: str, freeze: Callable[[], Any], store: StoreSink, *, is_patient: bool
@@ -329,14 +347,17 @@ class Committer:
                 number, restarts = 0, restarts + 1
                 continue
             if answer.missing:
-                message = f"{len(answer.missing)} blocks went from the store while they were put"
-                raise PlatformError(CONFLICT, f"cannot commit volume {written.volume_id}: {message}")
+                raise _BlocksGone(f"{len(answer.missing)} of its blocks went from the store after they were put")
             if is_last:
                 return answer.version
             number += 1
 
     async def _aside(self, work: Callable[[], R]) -> R:
         return await aside(self._executor, work)
+
+
+class _BlocksGone(Exception):
+    """What a commit names was put, and is not in the store any more."""
 
 
 @dataclass(frozen=True, slots=True)
