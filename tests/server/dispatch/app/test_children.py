@@ -16,6 +16,7 @@ from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec, Resources, RetryPolicy, Scaling
 from squall.protocol.ids import input_id, new_id
 from squall.protocol.limits import CONTAINERS_MAX, TAGS_MAX
+from squall.protocol.volume import VolumeMount
 from squall.server.dispatch.app import children
 from squall.server.model.store import StoredApp
 from tests.server.dispatch.client.test_callers import container_of, make_family, spawned
@@ -102,6 +103,8 @@ async def test_functions_below_one_app_are_bounded(monkeypatch: pytest.MonkeyPat
         {"timeout_s": 1e300},
         {"env": {"A": "x" * children.SPEC_BYTES_MAX}},
         {"image_id": "im-" + "x" * children.SPEC_BYTES_MAX},
+        {"volumes": (VolumeMount("vo-1", "/x", name="x" * children.SPEC_BYTES_MAX),)},
+        {"volumes": tuple(VolumeMount(f"vo-{number}", f"/{number}/{'x' * 990}") for number in range(70))},
     ],
 )
 def test_function_made_inside_has_numbers_that_bend_no_sums(changes: dict[str, Any]) -> None:

@@ -125,6 +125,8 @@ def _texts(spec: FunctionSpec) -> Iterator[str]:
     for name, value in spec.env.items():
         yield from (name, value)
     yield from secrets_named(spec)
+    for volume in spec.volumes:
+        yield from (volume.volume_id, volume.target, volume.sub_path, volume.name)
     for bucket in spec.buckets:
         yield from (bucket.bucket, bucket.target, bucket.endpoint_url, bucket.key_prefix)
     hosting = spec.hosting
