@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from squall.protocol import volume as wire
 from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionOptions
@@ -57,3 +61,23 @@ async def test_options_mount_volumes_that_are_there() -> None:
         assert bound.function_id != spec.function_id
         of_it = stage.plane.apps.dispatchers[bound.function_id].spec
         assert [mount.target for mount in of_it.volumes] == ["/y"]
+
+
+async def test_versions_of_all_volumes_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with staged() as stage:
+        ids = [await make_volume(stage.client, name) for name in ("a", "b", "c")]
+        mounts = tuple(wire.VolumeMount(volume_id, f"/{volume_id}") for volume_id in ids)
+        volumes = stage.plane.volumes
+        version_of, all_asked, asked = volumes.version_of, asyncio.Event(), list[str]()
+
+        async def waiting(volume_id: str, number: int | None) -> wire.VolumeVersion:
+            asked.append(volume_id)
+            if len(asked) == len(mounts):
+                all_asked.set()
+            await all_asked.wait()
+            return await version_of(volume_id, number)
+
+        monkeypatch.setattr(volumes, "version_of", waiting)
+        await stage.client.function(min_containers=1, volumes=mounts)
+        await stage.until(lambda: len(stage.node.guests) == 1)
+        assert asked == ids

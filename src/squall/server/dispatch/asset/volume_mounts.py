@@ -3,6 +3,7 @@ asks of its own."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,20 +103,27 @@ class VolumeMounts:
         Raises:
             PlatformError: `invalid` when one is not there any more.
         """
+        # All asked at once, and all waited for: nobody asks on when the start has failed.
+        found = await asyncio.gather(*map(self._start, container.spec.volumes), return_exceptions=True)
         started = []
-        for mount in container.spec.volumes:
-            try:
-                version = await self._volumes.version_of(mount.volume_id, mount.version)
-            except PlatformError as error:
-                if error.code != NOT_FOUND:
-                    raise
-                # It will not come back: nobody is to try again.
-                raise PlatformError(INVALID, f"volume at {mount.target}: {error.message}") from error
-            started.append(wire.VolumeStart(mount, version.number, version.root))
+        for one in found:
+            if isinstance(one, BaseException):
+                raise one
+            started.append(one)
         if started:
             held = {one.mount.volume_id: one.version for one in started}
             self._hold(container, held)
         return tuple(started)
+
+    async def _start(self, mount: wire.VolumeMount) -> wire.VolumeStart:
+        try:
+            version = await self._volumes.version_of(mount.volume_id, mount.version)
+        except PlatformError as error:
+            if error.code != NOT_FOUND:
+                raise
+            # It will not come back: nobody is to try again.
+            raise PlatformError(INVALID, f"volume at {mount.target}: {error.message}") from error
+        return wire.VolumeStart(mount, version.number, version.root)
 
     def _hold(self, container: Container | Template, held: dict[str, int]) -> None:
         if container.container_id not in self._held:
