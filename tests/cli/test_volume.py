@@ -22,6 +22,7 @@ from squall.cli.volume_target import asset_of
 from squall.exception import DataLossError, Error
 from squall.protocol.volume import BLOCK_BYTES, VolumeBlocks, VolumeBlocksGet
 from squall.sdk._volume_reader import VolumeReader
+from squall.server.dispatch.asset.volumes import BLOCKS_MAX
 from tests.server_process import ServerProcess, running_server, used
 
 pytestmark = pytest.mark.timeout(120)
@@ -257,6 +258,47 @@ def test_half_a_file_goes_on(name: str, source: Path, tmp_path: Path, monkeypatc
     assert blocks == [BLOCK_BYTES, 7]
     assert (tmp_path / "large").read_bytes() == (source / "large").read_bytes()
     assert not half.exists()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("is_damaged", [False, True])
+def test_half_a_file_goes_on_however_large_it_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_damaged: bool
+) -> None:
+    # A page tells as many blocks as that: nearly all of it are holes.
+    size = (BLOCKS_MAX + 3) * BLOCK_BYTES
+    last = [os.urandom(1_000) for _ in range(3)]
+    with (tmp_path / "huge").open("wb") as file:
+        for number, data in enumerate(last):
+            file.seek((BLOCKS_MAX + number) * BLOCK_BYTES)
+            file.write(data)
+        file.truncate(size)
+    ran("put", name, tmp_path / "huge")
+    half = tmp_path / "huge"
+    os.truncate(half, (BLOCKS_MAX + 2) * BLOCK_BYTES + 500)
+    if is_damaged:
+        with half.open("r+b") as damaged:
+            damaged.seek((BLOCKS_MAX + 1) * BLOCK_BYTES)
+            damaged.write(bytes(1_000))
+    (tmp_path / "in").mkdir()
+    half.rename(tmp_path / "in" / part_of(name, "huge"))
+    came: list[int] = []
+    read = VolumeReader.read_from
+
+    async def counted(self: VolumeReader, *arguments: object) -> object:
+        async for data, size in read(self, *arguments):  # type: ignore[arg-type]
+            came.append(size)
+            yield data, size
+
+    monkeypatch.setattr(VolumeReader, "read_from", counted)
+    ran("get", name, "huge", tmp_path / "in")
+    assert came == [BLOCK_BYTES] * (2 if is_damaged else 1)
+    got = tmp_path / "in" / "huge"
+    assert (got.stat().st_size, got.stat().st_blocks * 512 < 4 * BLOCK_BYTES) == (size, True)
+    with got.open("rb") as read_again:
+        for number, data in enumerate(last):
+            read_again.seek((BLOCKS_MAX + number) * BLOCK_BYTES)
+            assert read_again.read(1_000) == data
 
 
 @pytest.mark.long

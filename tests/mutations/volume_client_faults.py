@@ -166,7 +166,7 @@ VOLUME_CLIENT_FAULTS = (
         "volume-get-trusts-half",
         "machine dies while a file is got",
         "what came of a file before is right",
-        (Change(LAND, "        if not is_right:\n            return number\n", ""),),
+        (Change(LAND, "count == whole or not _is_right(fd, count * BLOCK_BYTES, block)", "count == whole"),),
         {f"{COMMAND}test_half_a_file_that_is_wrong_is_not_kept": "read_bytes() == wanted"},
     ),
     Mutation(

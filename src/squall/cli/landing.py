@@ -13,9 +13,10 @@ import fcntl
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from itertools import chain
 from typing import IO
 
 import click
@@ -192,8 +193,14 @@ def part_name(page: VolumeBlocks) -> str:
 
 
 @contextmanager
-def landed(folder: int, name: str, entry: VolumeEntry, page: VolumeBlocks) -> Iterator[PartFile]:
+def landed(
+    folder: int, name: str, entry: VolumeEntry, page: VolumeBlocks, following: Iterable[VolumeBlocks] = ()
+) -> Iterator[PartFile]:
     """Write a file: it has its name when the block ends, and what came stays for the next try when that raises.
+
+    Args:
+        page: the first of those that say which blocks it has.
+        following: the others, which are asked for as far as the file is there already.
 
     Raises:
         OSError: it cannot be written.
@@ -206,7 +213,7 @@ def landed(folder: int, name: str, entry: VolumeEntry, page: VolumeBlocks) -> It
     try:
         with open(fd, "r+b", buffering=0, closefd=False) as file:
             try:
-                yield PartFile(file, _right_blocks(fd, page))
+                yield PartFile(file, _right_blocks(fd, chain([page], following)))
                 if os.fstat(fd).st_size != entry.size:
                     raise click.ClickException(f"{harmless(name)}: the volume sent another number of bytes than it has")
             except BaseException:
@@ -240,19 +247,26 @@ def _open_part(folder: int, part: str) -> int | None:
     return None
 
 
-def _right_blocks(fd: int, page: VolumeBlocks) -> int:
+def _right_blocks(fd: int, pages: Iterable[VolumeBlocks]) -> int:
     """How many whole blocks at the beginning of a file are those that it should have."""
-    if page.size <= BLOCK_BYTES:
-        return 0
-    whole = min(len(page.blocks), os.fstat(fd).st_size // BLOCK_BYTES)
-    for number, block in enumerate(page.blocks[:whole]):
-        if block == HOLE and is_hole(fd, number * BLOCK_BYTES, BLOCK_BYTES):
-            continue
-        data = os.pread(fd, BLOCK_BYTES, number * BLOCK_BYTES)
-        is_right = data == bytes(len(data)) if block == HOLE else sha256(data).hexdigest() == block
-        if not is_right:
-            return number
-    return whole
+    count, whole = 0, os.fstat(fd).st_size // BLOCK_BYTES
+    for page in pages:
+        if page.size <= BLOCK_BYTES:
+            return 0
+        for block in page.blocks:
+            if count == whole or not _is_right(fd, count * BLOCK_BYTES, block):
+                return count
+            count += 1
+        if count == whole:
+            return count
+    return count
+
+
+def _is_right(fd: int, at: int, block: str) -> bool:
+    if block == HOLE and is_hole(fd, at, BLOCK_BYTES):
+        return True
+    data = os.pread(fd, BLOCK_BYTES, at)
+    return data == bytes(len(data)) if block == HOLE else sha256(data).hexdigest() == block
 
 
 def _look(folder: int, name: str) -> os.stat_result | None:

@@ -15,6 +15,7 @@ from squall.cli.landing import Landing, check_free, check_name, is_same_link, is
 from squall.cli.progress import Progress
 from squall.cli.server_calls import ask, ask_pages, require_server
 from squall.cli.volume_target import asset_of, version_option
+from squall.protocol.records import replace
 from squall.protocol.volume import (
     BLOCK_BYTES,
     DIRECTORY,
@@ -160,9 +161,13 @@ class _Fetch:
         self, landing: Landing, parts: Sequence[str], entry: VolumeEntry, asked: VolumeBlocksGet, page: VolumeBlocks
     ) -> None:
         folder, name = landing.folder(parts[:-1]), parts[-1]
-        with landed(folder, name, entry, page) as file:
-            self.progress.skip(min(entry.size, file.whole_blocks * BLOCK_BYTES))
-            for data, size in iterate(self._reader.read_from(asked, page, file.whole_blocks)):
+        with landed(folder, name, entry, page, _following(asked, page)) as file:
+            skipped = file.whole_blocks
+            self.progress.skip(min(entry.size, skipped * BLOCK_BYTES))
+            if skipped > len(page.blocks):
+                asked, skipped = replace(asked, version=page.version, first=skipped), 0
+                page = ask("VolumeBlocksGet", asked, VolumeBlocks)
+            for data, size in iterate(self._reader.read_from(asked, page, skipped)):
                 file.add(data, size)
                 self.progress.add(size)
                 self.size_bytes += size
@@ -170,6 +175,15 @@ class _Fetch:
 
     def _question(self, entry: VolumeEntry) -> VolumeBlocksGet:
         return VolumeBlocksGet(self._volume_id, entry.path, self._version)
+
+
+def _following(asked: VolumeBlocksGet, page: VolumeBlocks) -> Iterator[VolumeBlocks]:
+    """The pages of a file's blocks after the first one."""
+    following = asked.following(page)
+    while following is not None:
+        page = ask("VolumeBlocksGet", following, VolumeBlocks)
+        yield page
+        following = following.following(page)
 
 
 def _known(entry: VolumeEntry) -> VolumeBlocks | None:
