@@ -18,6 +18,7 @@ import pytest
 
 import squall
 from squall.exception import AlreadyExistsError, ConflictError, DataLossError, InvalidError, NotFoundError
+from squall.protocol import volume as wire
 from squall.protocol.volume import BLOCK_BYTES, VolumeBlocksGet, VolumeList, VolumeListing
 from squall.sdk import _blob, _client, _volume_content, _volume_reader
 from squall.sdk._pending import iterate, run
@@ -292,6 +293,23 @@ def test_a_file_that_becomes_shorter_puts_nothing(
     monkeypatch.setattr(_volume_content, "_read", cut_and_read)
     with pytest.raises(InvalidError, match=r"became shorter|was changed"), volume.batch_upload() as batch:
         batch.put_file(path, "shorter")
+    assert tree(volume) == []
+
+
+@pytest.mark.parametrize("is_stream", [False, True])
+def test_a_file_with_more_content_than_a_volume_takes_is_named_before_all_of_it_is_sent(
+    volume: squall.Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_stream: bool
+) -> None:
+    monkeypatch.setattr(wire, "BLOCK_LIST_BYTES_MAX", 100)
+    path = tmp_path / "huge"
+    path.write_bytes(os.urandom(BLOCK_BYTES * 2))
+
+    def put_it() -> None:
+        with path.open("rb") as file, volume.batch_upload() as batch:
+            batch.put_file(file if is_stream else path, "huge")
+
+    with pytest.raises(InvalidError, match=r"huge' cannot be put: a file has about 900 GB of content at most"):
+        put_it()
     assert tree(volume) == []
 
 

@@ -7,7 +7,7 @@ NUL of its own (`to_wire`, `from_wire`). Contents travel as blobs, one for each 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from squall.protocol.records import record, replace
 
@@ -40,6 +40,9 @@ RESERVED = ".squall-contents"
 """No version has this at its top: below it lie contents where versions are mounted."""
 FILE_BYTES_MAX = 2**44
 """Of a file, holes included: as much as ext4 has."""
+BLOCK_LIST_BYTES_MAX = 7 * 2**20
+"""Of the names of a file's blocks as they travel, all of them in one frame: 67 bytes for each, and 3 for a hole."""
+TOO_MANY_BLOCKS = "a file has about 900 GB of content at most, what is holes not counted"
 
 _SURROGATES = re.compile("[\udc80-\udcff]")
 _BYTES = re.compile("\0([0-9a-f]{2})")
@@ -53,6 +56,11 @@ def to_wire(path: str) -> str:
 def from_wire(text: str) -> str:
     """The other way round."""
     return _BYTES.sub(lambda found: chr(0xDC00 + int(found[1], 16)), text)
+
+
+def block_list_bytes(blocks: Iterable[str]) -> int:
+    """What these names of blocks take of `BLOCK_LIST_BYTES_MAX`."""
+    return sum(len(block) + 3 for block in blocks)
 
 
 @record

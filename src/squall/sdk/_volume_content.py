@@ -13,6 +13,7 @@ from functools import partial
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from squall.exception import InvalidError
+from squall.protocol import volume as wire
 from squall.protocol.blob import BlobMissing, BlobStat
 from squall.protocol.volume import BLOCK_BYTES, FILE, HOLE, VolumeChange, to_wire
 from squall.sdk import _blob
@@ -141,16 +142,16 @@ class Uploader:
         await self._add(lambda: Block(data), named)
 
     async def _put_large(self, file: LocalFile, fd: int, status: os.stat_result) -> None:
-        names: list[str] = []
+        names = _Names(file.path)
         for at in range(0, status.st_size, BLOCK_BYTES):
             size = min(BLOCK_BYTES, status.st_size - at)
-            await self._add(partial(_read_block, fd, file.path, at, size), names.append)
+            await self._add(partial(_read_block, fd, file.path, at, size), names.add)
         await self._settle()
         _check_unchanged(fd, file.path, status)
-        self.changes.append(file.change(status.st_size, tuple(names), status.st_mtime_ns, status.st_mode))
+        self.changes.append(file.change(status.st_size, names.all(), status.st_mtime_ns, status.st_mode))
 
     async def _put_content(self, file: LocalFile, content: IO[Any]) -> None:
-        names: list[str] = []
+        names = _Names(file.target)
         total = 0
         while pieces := _read_pieces(content, file.target):
             size_bytes = sum(map(len, pieces))
@@ -159,9 +160,9 @@ class Uploader:
                 await self._put_small(file, b"".join(pieces), _now_ns(), 0o644)
                 return
             total += size_bytes
-            await self._add(partial(_joined_block, pieces), names.append)
+            await self._add(partial(_joined_block, pieces), names.add)
         await self._settle()
-        self.changes.append(file.change(total, tuple(names), _now_ns(), 0o644))
+        self.changes.append(file.change(total, names.all(), _now_ns(), 0o644))
 
     async def _add(self, make: Callable[[], Block], named: Callable[[str], None]) -> None:
         self._under_way.append((_aside(self._threads, make), named))
@@ -211,6 +212,30 @@ class Uploader:
     def close(self) -> None:
         """Let go of the threads."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+class _Names:
+    """Of the blocks of a file, in order."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._names: list[str] = []
+        self._bytes = 0
+
+    def add(self, sha256: str) -> None:
+        """The next one.
+
+        Raises:
+            InvalidError: the file has more than a volume takes.
+        """
+        self._names.append(sha256)
+        self._bytes += wire.block_list_bytes((sha256,))
+        if self._bytes > wire.BLOCK_LIST_BYTES_MAX:
+            raise InvalidError(f"{self._path!r} cannot be put: {wire.TOO_MANY_BLOCKS}; put it in parts")
+
+    def all(self) -> tuple[str, ...]:
+        """All there are."""
+        return tuple(self._names)
 
 
 def _read(fd: int, path: str, at: int, size: int) -> bytes:

@@ -21,6 +21,7 @@ from squall.agent.volume import commit as commit_module
 from squall.agent.volume import sink
 from squall.agent.volume import upper as upper_module
 from squall.agent.volume.commit import Committer, Written
+from squall.protocol import volume as wire
 from squall.protocol.errors import CONFLICT, UNAVAILABLE, PlatformError
 from squall.protocol.volume import DEPTH_MAX, VolumeChange, VolumeCommit, VolumeCommitted, VolumeVersion
 from squall.runtime.removal import remove_tree
@@ -463,6 +464,42 @@ async def test_what_is_too_deep_for_a_version_is_said_once_and_keeps_nothing_els
     finally:
         # Whoever tidies up after the tests cannot.
         remove_tree(str(container.upper / "d"))
+
+
+@pytest.mark.parametrize("is_frozen", [False, True])
+async def test_a_file_with_more_content_than_a_version_takes_is_named_read_once_and_keeps_nothing_else_waiting(
+    container: Container, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, is_frozen: bool
+) -> None:
+    monkeypatch.setattr(commit_module, "BLOCK_BYTES", 64 * KIB)
+    monkeypatch.setattr(commit_module, "FROZEN_BYTES_MAX", 0)
+    monkeypatch.setattr(wire, "BLOCK_LIST_BYTES_MAX", 600)
+    hashed, read_at = commit_module._hashed, list[int]()
+
+    def counted(fd: int, at: int, size: int) -> tuple[str, bytes]:
+        read_at.append(at)
+        return hashed(fd, at, size)
+
+    monkeypatch.setattr(commit_module, "_hashed", counted)
+
+    @contextlib.asynccontextmanager
+    async def freeze() -> AsyncIterator[None]:
+        yield
+
+    path = container.write("huge", os.urandom(640 * KIB))
+    with container.write("holes", b"").open("r+b") as file:
+        file.truncate(6_400 * KIB)
+    container.write("small", b"one")
+    await container.committer.commit(container.written, "test", freeze=freeze if is_frozen else None)
+    assert {change.path for change in container.store.commits[0]} == {"holes", "small"}
+    assert read_at.count(0) == 2, "of each file once"
+    (line,) = caplog.messages
+    assert "'huge' is not in this version of vo-1: a file has about 900 GB of content at most" in line
+
+    container.write("small", b"two")
+    assert set(await container.commit()) == {"small"}
+    assert (read_at.count(0), len(caplog.messages)) == (2, 1)
+    os.truncate(path, 320 * KIB)
+    assert set(await container.commit()) == {"huge"}
 
 
 async def test_what_is_stored_to_mapped_memory_after_a_commit_is_in_the_next(container: Container) -> None:

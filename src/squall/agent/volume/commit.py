@@ -40,6 +40,7 @@ from squall.agent.volume.upper import (
     open_written,
     read_upper,
 )
+from squall.protocol import volume as wire
 from squall.protocol.errors import CONFLICT, PlatformError
 from squall.protocol.ids import new_id
 from squall.protocol.records import replace
@@ -100,6 +101,8 @@ class Written:
     """It may be removed, and is not read any more: what is missing would be taken for what a program removed."""
     skipped: set[str] = field(default_factory=set)
     """Paths that no version can have, as was said."""
+    too_long: dict[str, Fingerprint] = field(default_factory=dict)
+    """Files with more content than a version can have, as they were when that was found: nobody reads them again."""
     note: Note | None = None
     """Where `committed` is written down."""
     unsteady_count: int = 0
@@ -227,12 +230,15 @@ class Committer:
                 captured.left.append(file.path)
             elif known is not None and known.fingerprint == file.fingerprint and not is_open:
                 captured.files.append(known)
-            else:
+            elif is_open or written.too_long.get(file.path) != file.fingerprint:
                 try:
                     await self._take(file, pack, captured)
                 except FileNotFoundError:
                     # Removed since it was read; the next one is told.
                     captured.left.append(file.path)
+                except _TooLong:
+                    # It counts as told: all else of the volume would wait for it, for ever.
+                    _say_too_long(written, file)
         await self._close(pack, captured)
         await self._leave_changed(captured, is_patient=is_patient)
         return captured
@@ -268,13 +274,18 @@ class Committer:
             pack.data += data
             return
         blocks: list[str] = []
+        list_bytes = 0
         opened: list[int] = []
         try:
             await self._aside(lambda: opened.append(open_written(captured.upper, file)))
             for begin in range(0, size, BLOCK_BYTES * BLOCKS_AT_ONCE):
                 end = min(size, begin + BLOCK_BYTES * BLOCKS_AT_ONCE)
                 putting = (self._put_block(captured.sink, opened[0], at, size) for at in range(begin, end, BLOCK_BYTES))
-                blocks += await together(putting)
+                some = await together(putting)
+                blocks += some
+                list_bytes += wire.block_list_bytes(some)
+                if list_bytes > wire.BLOCK_LIST_BYTES_MAX:
+                    raise _TooLong
         finally:
             for fd in opened:
                 os.close(fd)
@@ -356,6 +367,10 @@ class Committer:
         return await aside(self._executor, work)
 
 
+class _TooLong(Exception):
+    """A file has more content than a version can have."""
+
+
 class _BlocksGone(Exception):
     """What a commit names was put, and is not in the store any more."""
 
@@ -400,6 +415,13 @@ def _say_skipped(written: Written, reading: Reading) -> None:
     for path in sorted(skipped - written.skipped)[:SAID_MAX]:
         _log.warning("%s: %r is in no version of %s: %s", written.container_id, path, written.volume_id, SKIPPED_WHY)
     written.skipped = skipped
+
+
+def _say_too_long(written: Written, file: WrittenFile) -> None:
+    """Each time that it was another one: it may have been most of a version."""
+    written.too_long[file.path] = file.fingerprint
+    what = f"{file.path!r} is not in this version of {written.volume_id}"
+    _log.warning("%s: %s: %s", written.container_id, what, wire.TOO_MANY_BLOCKS)
 
 
 def _open_for_writing(upper: str, files: Sequence[WrittenFile]) -> set[str]:

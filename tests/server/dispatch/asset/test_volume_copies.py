@@ -89,3 +89,22 @@ async def test_files_of_holes_are_bounded_by_what_they_seem_to_have() -> None:
 
         assert refused.code == "exhausted"
         assert "bytes of files" in refused.message
+
+
+async def test_a_file_is_refused_that_has_more_content_than_a_commit_can_name() -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        most = wire.BLOCK_LIST_BYTES_MAX // wire.block_list_bytes(("0" * 64,))
+        blocks = ("0" * 64,) * most
+        record = wire.VolumeCommit(
+            volume_id, new_id("rq"), (VolumeChange("f", size=most * wire.BLOCK_BYTES, blocks=blocks),)
+        )
+        answer = await client.ask("VolumeCommit", record, VolumeCommitted)
+        assert answer.missing == ("0" * 64,)
+
+        over = VolumeChange("d/f", size=(most + 1) * wire.BLOCK_BYTES, blocks=(*blocks, "0" * 64))
+        refused = await failure_of(commit(client, volume_id, over))
+        assert refused.code == "invalid"
+        assert "'d/f': a file has about 900 GB of content at most" in refused.message
+        count = FILE_BYTES_MAX // wire.BLOCK_BYTES
+        await commit(client, volume_id, VolumeChange("holes", size=FILE_BYTES_MAX, blocks=(HOLE,) * count))

@@ -83,6 +83,8 @@ def _check_blocks(what: str, change: VolumeChange) -> None:
     needed = -(-change.size // BLOCK_BYTES) if change.kind == wire.FILE else 0
     if len(change.blocks) != needed:
         raise PlatformError(INVALID, f"{what}: {len(change.blocks)} blocks, and its size makes {needed}")
+    if wire.block_list_bytes(change.blocks) > wire.BLOCK_LIST_BYTES_MAX:
+        raise PlatformError(INVALID, f"{what}: {wire.TOO_MANY_BLOCKS}")
     if change.offset and (needed != 1 or change.offset + change.size > BLOCK_BYTES or change.blocks[0] == HOLE):
         raise PlatformError(INVALID, f"{what}: only a small file in a block that is there begins within it")
     if not all(block == HOLE or is_sha256(block) for block in change.blocks):
