@@ -142,6 +142,17 @@ def ended_in_hook(*hooks):
     finally:
         print("cleaned up")
 
+def ended_again_in_hook():
+    import threading
+    timer = threading.Timer
+    class Late(timer):
+        def start(self):
+            threading.Timer = timer
+            super().start()
+            time.sleep(0.2)  # what it sends comes meanwhile
+    threading.Timer = Late
+    ended_in_hook("after_in_parent")
+
 def own_handler():
     import os
     signal.signal(signal.SIGTERM, lambda number, frame: os._exit(9))
@@ -258,6 +269,15 @@ def test_request_to_end_that_comes_again_as_user_code_begins_to_fork_is_heard(gu
 def test_request_to_end_that_comes_in_a_hook_of_user_code_is_heard(guest: Process, hook: str) -> None:
     guest.boot("ended_in_hook", module="forking_code")
     guest.give(0, hook)
+
+    code, printed = guest.end()
+
+    assert (code, "cleaned up" in printed) == (0, True)
+
+
+def test_request_to_end_that_comes_again_in_a_hook_of_user_code_is_heard(guest: Process) -> None:
+    guest.boot("ended_again_in_hook", module="forking_code")
+    guest.give(0)
 
     code, printed = guest.end()
 

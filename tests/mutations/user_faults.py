@@ -255,6 +255,17 @@ USER_FAULTS = (
         },
     ),
     Mutation(
+        "interruption-lost-again",
+        "interruption that comes again before the thread that sends it was started",
+        "it is raised where Python only prints it, and the code goes on",
+        (Change("src/squall/guest/cancellation.py", "        self.forks.keep_out_of(hook.__code__)\n", ""),),
+        {
+            f"{CHILDREN}test_request_to_end_that_comes_again_in_a_hook_of_user_code_is_heard[python]": (
+                '(code, "cleaned up" in printed) == (0, True)'
+            )
+        },
+    ),
+    Mutation(
         "forked-signals",
         "processes that user code forks",
         "forked children keep the guest's handlers of signals",
@@ -312,7 +323,7 @@ USER_FAULTS = (
         "forking-signals",
         "a signal to the command while an entrypoint forks",
         "it is handled between the functions around the fork",
-        (Change("src/squall/sdk/_fork_guard.py", "if self.is_between_hooks(frame):", "if False:"),),
+        (Change("src/squall/sdk/_fork_guard.py", "if self.must_wait(frame):", "if False:"),),
         {
             "tests/cli/test_main.py::"
             "test_a_signal_that_comes_as_a_program_forks_ends_the_command_and_not_the_child[15]": "128 +"

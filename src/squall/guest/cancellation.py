@@ -62,6 +62,8 @@ class Interrupter:
                 self._raise_again()
 
         sys.unraisablehook = hook
+        # What is sent again may come while the thread that sends it is still being started.
+        self.forks.keep_out_of(hook.__code__)
 
     def begin(self, keys: tuple[Key, ...]) -> None:
         """User code of these inputs begins.
@@ -130,8 +132,8 @@ class Interrupter:
         raise self._interruption("the container is being stopped")
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        # What comes while it forks is sent again.
-        if self._wanted in self._running and not self.forks.is_between_hooks(frame):
+        # What has to wait is sent again.
+        if self._wanted in self._running and not self.forks.must_wait(frame):
             raise self._interruption("the input was cancelled")
 
     def _interruption(self, why: str) -> InputCancellation:

@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Callable
 from threading import Timer, get_ident, main_thread
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 AGAIN_S = 0.01
@@ -14,8 +14,9 @@ AGAIN_S = 0.01
 
 
 class ForkGuard:
-    """Handles signals, but not while the main thread is between the hooks of a fork: what is raised there is only
-    printed. Children get the handling of any Python, unless user code has taken the signal meanwhile.
+    """Handles signals, but not while the main thread is between the hooks of a fork, or in what it is told to keep out
+    of: what is raised there is only printed. Children get the handling of any Python, unless user code has taken the
+    signal meanwhile.
 
     A child must not leave that to Python: a handler of Python's may come too late for a child that is about to wait,
     which then waits for ever, and so does `multiprocessing.Pool` for the child. The kernel holds back what is sent to a
@@ -31,12 +32,14 @@ class ForkGuard:
         """Of each signal our handler, and what children have in its place."""
         self._given_up: list[signal.Signals] = []
         """In a child: what were its parent's, and no handlers of user code."""
+        self._closed = [ForkGuard._hold.__code__]
+        """Code in whose frames, and in what these call, nothing can be raised."""
 
     def take(self, number: signal.Signals, act: Callable[[int, FrameType | None], None], initial: Any) -> None:
         """Have `act` called at this signal, and children begin with `initial`. From the main thread."""
 
         def ours(number: int, frame: FrameType | None) -> None:
-            if self.is_between_hooks(frame):
+            if self.must_wait(frame):
                 Timer(AGAIN_S, os.kill, (os.getpid(), number)).start()
             else:
                 act(number, frame)
@@ -48,18 +51,22 @@ class ForkGuard:
         """Look after all forks from now on, for good."""
         os.register_at_fork(before=self._hold, after_in_parent=self._let_go, after_in_child=self._restore)
 
+    def keep_out_of(self, code: CodeType) -> None:
+        """Put off what comes while the main thread is in this."""
+        self._closed.append(code)
+
     def take_again(self) -> None:
         """In a child that goes on in our place: handle what we did. From the main thread."""
         for number in self._given_up:
             signal.signal(number, self._taken[number][0])
         self._given_up = []
 
-    def is_between_hooks(self, frame: FrameType | None) -> bool:
-        """Whether the main thread, which is at `frame`, forks."""
+    def must_wait(self, frame: FrameType | None) -> bool:
+        """Whether nothing can be raised in the main thread, which is at `frame`: it forks, say."""
         # At any depth: on a busy machine a signal that was put off comes again while the thread that sends it is still
         # being started, by a handler that the first of our hooks was interrupted by.
         while frame is not None and not self._is_forking:
-            if frame.f_code is ForkGuard._hold.__code__:
+            if frame.f_code in self._closed:
                 return True
             frame = frame.f_back
         return self._is_forking
