@@ -37,7 +37,7 @@ from squall.protocol.image_steps import debian_slim
 from squall.protocol.mount import MountRef
 from squall.protocol.node import NodeImagePut
 from squall.runtime.contract import Started
-from squall.runtime.errors import DescriptorsLost, FeatureMissing, ProgramMissing, RuntimeFailure
+from squall.runtime.errors import DescriptorsLost, FeatureMissing, ProgramMissing, RuntimeFailure, SubPathMissing
 from squall.runtime.fake import FakeProcess, FakeRuntime
 from squall.runtime.spec import NetworkSlot
 from tests.agent.image.block.stores import store_in
@@ -346,6 +346,20 @@ async def test_an_image_without_python_is_told_once_and_for_good(world: World) -
         "/usr/bin/python3: no such program there); see that its steps neither remove nor replace the base's Python, "
         "and that its entrypoint is there"
     )
+    assert not world.left()
+
+
+async def test_a_volume_without_the_part_that_is_to_be_mounted_is_told_once_and_for_good(world: World) -> None:
+    world.machine.start_failures.append(
+        SubPathMissing("cannot mount volume /x: it has no directory 'in'; put it there")
+    )
+    async with world.running():
+        await world.build()
+
+        with pytest.raises(PlatformError, match="cannot mount volume /x: it has no directory 'in'; put it") as caught:
+            await world.start()
+
+    assert caught.value.code == "invalid"
     assert not world.left()
 
 

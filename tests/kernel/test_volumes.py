@@ -10,7 +10,7 @@ import pytest
 from squall.agent.volume.tree_image import content_of, write_tree_image
 from squall.protocol import volume as wire
 from squall.protocol.volume import VolumeChange
-from squall.runtime.errors import RuntimeFailure, VolumeBusy
+from squall.runtime.errors import RuntimeFailure, SubPathMissing, VolumeBusy
 from squall.runtime.spec import Volume
 from squall.runtime.volume_overlay import CONTENTS
 from tests.kernel.containers import Containers, shell
@@ -189,8 +189,15 @@ async def test_a_version_without_the_sub_path_leaves_the_one_that_there_was(
 async def test_a_sub_path_through_a_link_is_refused(containers: Containers, versions: Versions, data_dir: Path) -> None:
     volume = versions.make({"a": b"one"}, sub_path="a/b")
 
-    with pytest.raises(RuntimeFailure, match="is no directory, or leads elsewhere"):
+    with pytest.raises(SubPathMissing, match="is no directory, or leads elsewhere"):
         await containers.run("true", volumes=[volume])
+
+
+async def test_a_read_only_volume_without_its_sub_path_is_refused_with_what_to_do(
+    containers: Containers, versions: Versions
+) -> None:
+    with pytest.raises(SubPathMissing, match=r"no directory 'in', .*; put something there first, or mount"):
+        await containers.run("true", volumes=[versions.make({"a": b"one"}, sub_path="in", writable="")])
 
 
 async def test_two_volumes_of_a_container_and_volumes_of_two_are_apart(

@@ -6,7 +6,7 @@ import errno
 
 from squall.protocol.errors import INVALID, UNAVAILABLE, UNSUPPORTED, PlatformError
 from squall.protocol.node import ContainerStart
-from squall.runtime.errors import FeatureMissing, ProgramMissing, ProgramRefused, RuntimeFailure
+from squall.runtime.errors import FeatureMissing, ProgramMissing, ProgramRefused, RuntimeFailure, SubPathMissing
 
 
 def as_platform_error(request: ContainerStart, error: BaseException) -> PlatformError | None:
@@ -20,6 +20,8 @@ def as_platform_error(request: ContainerStart, error: BaseException) -> Platform
         cause = cause.partition(";")[0]
         remedy = "see that its steps neither remove nor replace the base's Python, and that its entrypoint is there"
         return PlatformError(INVALID, f"{what}image {request.image_id} cannot run its Python ({cause}); {remedy}")
+    if isinstance(error, SubPathMissing):
+        return PlatformError(INVALID, f"{what}{cause}")
     if isinstance(error, FeatureMissing):
         return PlatformError(UNSUPPORTED, f"{what}{cause}")
     if isinstance(error, RuntimeFailure | OSError):

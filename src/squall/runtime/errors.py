@@ -8,6 +8,7 @@ RuntimeFailure            operation, object, cause, what to do
 ├── ProgramRefused        shells say 126
 ├── SlotUnfit             a container's forks cannot enter the network that was made for them
 ├── SpawnerGone           it has died, or is not there yet
+├── SubPathMissing        a version of a volume has not the directory that is to be mounted of it
 ├── TemplateUnfit         a container cannot be forked; it can be started plainly
 │   └── JoinFailure       no fork of it is in the cell made for one; one may be elsewhere
 ├── VolumeBusy            processes have files of a volume open, or are in it
@@ -58,6 +59,10 @@ class SlotUnfit(RuntimeFailure):
 
 class SpawnerGone(RuntimeFailure):
     """The spawner has died, and its containers with it, or is not there yet: who asks again may find the next one."""
+
+
+class SubPathMissing(RuntimeFailure):
+    """A version of a volume has not the directory that is to be mounted of it, and none can be made."""
 
 
 class TemplateUnfit(RuntimeFailure):

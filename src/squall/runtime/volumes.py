@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from squall.runtime import syscalls as sc
-from squall.runtime.errors import RuntimeFailure, VolumeBusy
+from squall.runtime.errors import RuntimeFailure, SubPathMissing, VolumeBusy
 from squall.runtime.layer_mounts import in_namespace, make_image_mount
 from squall.runtime.spec import IdRange, Volume
 from squall.runtime.volume_overlay import make_overlay
@@ -144,14 +144,15 @@ def _directory(top: str, volume: Volume, id_range: IdRange) -> Iterator[int]:
                 below = os.open(part, flags, dir_fd=here)
             except FileNotFoundError:
                 if not volume.writable:
-                    message = f"cannot mount volume {volume.target}: it has no directory {volume.sub_path!r}"
-                    raise RuntimeFailure(message) from None
+                    what = f"it has no directory {volume.sub_path!r}, and none is made where nothing may be written"
+                    remedy = "put something there first, or mount it without read_only"
+                    raise SubPathMissing(f"cannot mount volume {volume.target}: {what}; {remedy}") from None
                 os.mkdir(part, 0o755, dir_fd=here)
                 os.chown(part, id_range.start, id_range.start, dir_fd=here)
                 below = os.open(part, flags, dir_fd=here)
             except OSError as error:
                 what = f"{volume.sub_path!r} in it is no directory, or leads elsewhere ({error.strerror})"
-                raise RuntimeFailure(f"cannot mount volume {volume.target}: {what}") from error
+                raise SubPathMissing(f"cannot mount volume {volume.target}: {what}") from error
             os.close(here)
             here = below
         yield here

@@ -22,6 +22,7 @@ from squall.runtime.errors import (
     ProgramRefused,
     RuntimeFailure,
     SlotUnfit,
+    SubPathMissing,
     TemplateUnfit,
     VolumeBusy,
 )
@@ -52,6 +53,7 @@ _ERRORS = {
         ProgramMissing,
         ProgramRefused,
         SlotUnfit,
+        SubPathMissing,
         TemplateUnfit,
         VolumeBusy,
     )

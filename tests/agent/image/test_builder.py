@@ -23,7 +23,7 @@ from squall.protocol import image, image_steps
 from squall.protocol.errors import INTERNAL, INVALID, NOT_FOUND, TIMED_OUT, UNAVAILABLE, UNSUPPORTED, PlatformError
 from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, StepMount
 from squall.protocol.volume import VolumeMount
-from squall.runtime.errors import ProgramMissing, RuntimeFailure
+from squall.runtime.errors import ProgramMissing, RuntimeFailure, SubPathMissing
 from squall.runtime.fake import FakeMachine, FakeRuntime
 from squall.runtime.spec import ContainerSpec, IdRange, Volume
 from tests.agent.image.archives import archive, entry, symlink
@@ -595,6 +595,7 @@ async def test_failed_step_says_what_it_printed_and_makes_no_layer(shop: Shop) -
 async def test_step_whose_program_is_not_there_is_told_as_others_are(shop: Shop) -> None:
     for failure, code, remedy in (
         (ProgramMissing("cannot execute /bin/sh: No such file or directory (ENOENT)"), INVALID, "an earlier step"),
+        (SubPathMissing("cannot mount volume /x: it has no directory 'b'; put something there"), INVALID, "then build"),
         (RuntimeFailure("cannot mount overlay on /x: No space left on device (ENOSPC)"), INTERNAL, "squall doctor"),
     ):
         shop.machine.start_failures.append(failure)

@@ -20,7 +20,7 @@ from squall.protocol import image
 from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, UNAVAILABLE, PlatformError
 from squall.protocol.volume import VolumeMount
 from squall.runtime.contract import Runtime, Started
-from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure
+from squall.runtime.errors import ProgramMissing, ProgramRefused, RuntimeFailure, SubPathMissing
 from squall.runtime.spec import ContainerSpec, ExitStatus, IdRange, NetworkSlot, Volume
 
 LONGER = "give the steps of this node longer with SQUALL_STEP_TIMEOUT_S (0: for ever)"
@@ -266,6 +266,8 @@ def _not_run(making: Making, error: RuntimeFailure) -> BuildFailed:
     if isinstance(error, ProgramMissing | ProgramRefused):
         remedy = "put that program into the image in an earlier step, or begin with an image that has it"
         return making.failure(INVALID, f"could not run: {error}", "", remedy)
+    if isinstance(error, SubPathMissing):
+        return making.failure(INVALID, f"could not run: {error}", "", "then build again")
     return making.failure(
         INTERNAL, f"could not run: {error}", "", "build again; `squall doctor` says what is missing here"
     )
