@@ -21,6 +21,7 @@ from tests.e2e.test_secrets import arguments_with, create, files_with, forms
 EXAMPLE = Path(__file__).parent.parent.parent / "examples/storage/bucket.py"
 PROGRAM = str(PROGRAMS / "bucket_user.py")
 CALLER = str(PROGRAMS / "calling_buckets.py")
+BUILDER = str(PROGRAMS / "building_in_buckets.py")
 
 pytestmark = [
     pytest.mark.timeout(300),
@@ -81,6 +82,24 @@ def test_a_bucket_is_read_and_written_and_its_keys_are_nowhere(
     assert not any(value in f"{ended.out}{ended.err}".encode() for value in planted)
     squall.stop()
     assert not files_with(squall.data_dir, planted)
+
+
+def test_steps_of_images_have_buckets_and_images_neither_them_nor_keys(
+    squall: Installation, store: S3Server, tmp_path: Path
+) -> None:
+    named, local = f"planted-named-{os.urandom(12).hex()}", f"planted-local-{os.urandom(12).hex()}"
+    create(squall, tmp_path, "e2e-bucket", {"AWS_ACCESS_KEY_ID": "named", "AWS_SECRET_ACCESS_KEY": named})
+    client = client_of(store.environ["AWS_ENDPOINT_URL"])
+    client.put_object(Bucket="the-bucket", Key="models/weights", Body=b"of the bucket")
+
+    ended = squall.command("run", BUILDER, environ={"PLANTED_LOCAL": local}, timeout_s=240)
+
+    assert ended.code == 0, ended
+    assert "found ['of the bucket', 'made by a step', '', 'False']" in ended.out
+    assert objects(store) == {"models/weights": "of the bucket", "models/by-a-step": "made by a step"}
+    planted = [form for value in (named, local) for form in forms(value)]
+    assert not files_with(squall.data_dir, planted)
+    assert not any(value in f"{ended.out}{ended.err}".encode() for value in planted)
 
 
 def test_the_example_writes_reports_and_reads_them(squall: Installation, store: S3Server, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.mutations.mutation import Change, Mutation
 
 VOLUMES = "tests/agent/volume/test_volumes.py::"
-BUILDS = "tests/agent/image/test_builder.py::"
+BUILDS = "tests/agent/image/test_step_mounts.py::"
 SERVER = "tests/server/dispatch/"
 STEPS = "src/squall/agent/image/step_container.py"
 MOUNTS = "src/squall/server/dispatch/asset/volume_mounts.py"
@@ -41,6 +41,37 @@ VOLUME_BUILD_FAULTS = (
         {f"{SERVER}asset/test_volume_mounts.py::test_options_mount_volumes_that_are_there": "failure_of("},
     ),
     Mutation(
+        "step-bucket-secret-keyed",
+        "step with a bucket, after another secret was given to one before it",
+        "it is built again, since its secret is called otherwise",
+        (
+            Change(
+                "src/squall/protocol/image.py",
+                '        bucket.pop("secret_id", None)\n',
+                "        pass\n",
+            ),
+        ),
+        {
+            "tests/protocol/test_image.py::"
+            "test_what_is_mounted_of_a_bucket_and_where_is_part_of_the_key_but_not_what_its_secret_is_called": (
+                "image.cache_key"
+            )
+        },
+    ),
+    Mutation(
+        "step-bucket-unwatched",
+        "step that fills the disk by its bucket",
+        "nobody looks at what its bucket has there",
+        (
+            Change(
+                STEPS,
+                "        for number, pid in enumerate(started.bucket_pids):\n",
+                "        for number, pid in ():\n",
+            ),
+        ),
+        {f"{BUILDS}test_step_has_its_buckets_with_keys_of_theirs_and_its_layer_no_mount_point": "in seen"},
+    ),
+    Mutation(
         "step-volumes-left-open",
         "step with a volume that fails, or does not start",
         "its volumes are closed only after a good end",
@@ -60,8 +91,8 @@ VOLUME_BUILD_FAULTS = (
         (
             Change(
                 "src/squall/agent/image/layer_maker.py",
-                "*(one.target for one in making.step.volumes), ",
-                "",
+                "own = (*(one.target for one in making.step.volumes), ",
+                "own = (*(), ",
             ),
         ),
         {f"{BUILDS}test_step_has_its_volumes_and_its_layer_no_mount_point": "os.listdir(built.layers[1])"},

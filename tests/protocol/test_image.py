@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from squall.protocol import image, image_steps
+from squall.protocol.bucket import BucketMount
 from squall.protocol.ids import is_id
 from squall.protocol.image import ImageConfig, ImageInvalid, ImageSpec, ImageStep, StepMount
 from squall.protocol.records import from_wire, to_wire
@@ -29,6 +30,7 @@ def test_every_step_survives_the_wire_in_both_decoders() -> None:
         image_steps.copy("mo-0123456789", "/root", links={"a": "../b"}, directories=("empty",)),
         image_steps.run_commands(("make",), mount_id="mo-1", mounts=(StepMount("/cache"), StepMount("src", "src"))),
         image_steps.run_commands(("make",), volumes=(VolumeMount("vo-1", "/data", is_read_only=True),)),
+        image_steps.run_commands(("make",), buckets=(BucketMount("bucket", "/data", secret_id="0"),)),
     )
 
     text = json.dumps(to_wire(spec)).encode()
@@ -96,6 +98,18 @@ def test_what_is_mounted_of_a_volume_and_where_is_part_of_the_key() -> None:
     assert len(set(keys)) == len(keys)
 
 
+def test_what_is_mounted_of_a_bucket_and_where_is_part_of_the_key_but_not_what_its_secret_is_called() -> None:
+    mount = BucketMount("bucket", "/data", secret_id="0")
+    mounts = [(), (mount,), *((replace(mount, **change),) for change in (
+        {"bucket": "other"}, {"target": "/other"}, {"is_read_only": True}, {"key_prefix": "a/"}, {"endpoint_url": "http://x"},
+    ))]  # fmt: skip
+    keys = [image.cache_key("k", image_steps.run_commands(("true",), buckets=some)) for some in mounts]
+
+    assert len(set(keys)) == len(keys)
+    renamed = image_steps.run_commands(("true",), buckets=(replace(mount, secret_id="1"),))
+    assert image.cache_key("k", renamed) == keys[1]
+
+
 @pytest.mark.parametrize("package", ["jq", "g++", "libc6:i386", "jq=1.*", "jq=1.6-2.1+b1", "jq=2:1.0~rc1", "jq/stable"])
 def test_packages_of_debian_may_say_which_version(package: str) -> None:
     image_steps.check(make_spec(image_steps.apt_install((package,))))
@@ -136,6 +150,17 @@ def test_packages_of_debian_may_say_which_version(package: str) -> None:
         (make_spec(image_steps.run_commands(("a",), volumes=(VolumeMount("vo-1", "/tmp"),))), "cannot be mounted at"),
         (make_spec(image_steps.run_function("mo-0", "d", volumes=(VolumeMount("vo-1", "x"),))), "an absolute path"),
         (make_spec(replace(image_steps.workdir("/"), volumes=(VolumeMount("vo-1", "/x"),))), "functions only"),
+        (make_spec(image_steps.run_commands(("a",), buckets=(BucketMount("x", "/x"),))), "no name of a bucket"),
+        (make_spec(image_steps.run_function("mo-0", "d", buckets=(BucketMount("bucket", "/tmp"),))), "mounted at"),
+        (
+            make_spec(
+                image_steps.run_commands(
+                    ("a",), volumes=(VolumeMount("vo-1", "/x/y"),), buckets=(BucketMount("bucket", "/x"),)
+                )
+            ),
+            "in the bucket at /x",
+        ),
+        (make_spec(replace(image_steps.workdir("/"), buckets=(BucketMount("bucket", "/x"),))), "functions only"),
         (make_spec(image_steps.copy("mo-0", "/", links={"../a": "b"})), "not below its target"),
         (make_spec(image_steps.copy("mo-0", "/", links={"a": ""})), "a link to nothing"),
         (make_spec(image_steps.copy("mo-0", "/", directories=("/a",))), "not below its target"),

@@ -23,7 +23,6 @@ from squall.exception import InvalidError
 from squall.protocol.image import CALL_PATH
 from squall.sdk._image_steps import Step, flat
 from squall.sdk._serialization import deserialize
-from squall.sdk.cloud_bucket_mount import CloudBucketMount
 
 BASE = squall.Image.debian_slim("3.11")
 MODEL = "small"
@@ -357,5 +356,3 @@ def test_what_is_to_come_is_refused() -> None:
         BASE.run_function(fetch, gpu="any")
     with pytest.raises(InvalidError, match=r"Image.run_function: volumes=.* must be a squall.Volume"):
         BASE.run_function(fetch, volumes={"/x": object()})
-    with pytest.raises(InvalidError, match=r"Image.run_commands: a CloudBucketMount is not mounted in steps"):
-        BASE.run_commands("true", volumes={"/x": CloudBucketMount("bucket")})

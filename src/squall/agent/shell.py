@@ -153,6 +153,9 @@ class Shells:
         if step.volumes:
             places = ", ".join(sorted(mount.target for mount in step.volumes))
             lines.append(f"the step's volumes are mounted, and what is written to them stays: {places}")
+        if step.buckets:
+            places = ", ".join(sorted(mount.target for mount in step.buckets))
+            lines.append(f"the step's buckets are not mounted here: {places}")
         if asked.command:
             return lines
         typed = [f"  {line}" for text in commands.shown(step, config) for line in text.splitlines()]

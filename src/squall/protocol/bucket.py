@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 from squall.protocol.records import field, record
@@ -82,7 +82,7 @@ def buckets_problem(mounts: Sequence[BucketMount], volumes: Sequence[VolumeMount
     return ""
 
 
-def keys_in(values: dict[str, str]) -> dict[str, str]:
+def keys_in(values: Mapping[str, str]) -> dict[str, str]:
     """Of what is in a secret, what a store is asked with."""
     named = {OTHER_NAMES[name]: value for name, value in values.items() if name in OTHER_NAMES}
     named |= {name: value for name, value in values.items() if name in KEY_NAMES}

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from squall.protocol.bucket import BucketMount
 from squall.protocol.hashing import sha256_hex
 from squall.protocol.records import field, record, to_wire
 from squall.protocol.volume import VolumeMount
@@ -129,6 +130,8 @@ class ImageStep:
     """run_function, run_commands: limits; 0 for the node's."""
     volumes: tuple[VolumeMount, ...] = ()
     """run_function, run_commands: mounted while the step runs. What is in them is no part of the key."""
+    buckets: tuple[BucketMount, ...] = ()
+    """The same. What they call the id of their secret is one of the names of `secrets`, and no part of the key."""
 
 
 @record
@@ -242,6 +245,8 @@ def cache_key(previous_key: str, step: ImageStep) -> str:
     definition: dict[str, Any] = to_wire(step)
     for name in _UNKEYED + _UNKEYED_OF_KIND.get(step.kind, ()):
         definition.pop(name, None)
+    for bucket in definition.get("buckets", ()):
+        bucket.pop("secret_id", None)
     text = json.dumps([RECIPE, previous_key, definition], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return sha256_hex(text.encode())
 

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable
 
 from squall.protocol import image
+from squall.protocol.bucket import BucketMount, buckets_problem
 from squall.protocol.image import ImageInvalid, ImageSpec, ImageStep, StepMount
 from squall.protocol.volume import VolumeMount, mount_problem
 
@@ -107,6 +108,7 @@ def run_commands(
     env: dict[str, str] | None = None,
     secrets: tuple[str, ...] = (),
     volumes: tuple[VolumeMount, ...] = (),
+    buckets: tuple[BucketMount, ...] = (),
     force_build: bool = False,
     title: str = "",
 ) -> ImageStep:
@@ -120,6 +122,7 @@ def run_commands(
         env=dict(env or {}),
         secrets=secrets,
         volumes=volumes,
+        buckets=buckets,
         force_build=force_build,
         title=title,
     )
@@ -132,6 +135,7 @@ def run_function(
     env: dict[str, str] | None = None,
     secrets: tuple[str, ...] = (),
     volumes: tuple[VolumeMount, ...] = (),
+    buckets: tuple[BucketMount, ...] = (),
     cpu_milli: int = 0,
     memory_mib: int = 0,
     timeout_s: float = 0.0,
@@ -146,6 +150,7 @@ def run_function(
         env=dict(env or {}),
         secrets=secrets,
         volumes=volumes,
+        buckets=buckets,
         cpu_milli=cpu_milli,
         memory_mib=memory_mib,
         timeout_s=timeout_s,
@@ -292,9 +297,9 @@ def _problem(step: ImageStep, *, is_first: bool) -> str:
         return f"{step.user!r} is no user"
     if not 0 <= step.mode <= 0o7777:
         return f"{step.mode:o} are no permissions"
-    if step.volumes and step.kind not in (image.RUN_COMMANDS, image.RUN_FUNCTION):
-        return "volumes are mounted in commands and functions only"
-    problem = mount_problem(step.volumes)
+    if (step.volumes or step.buckets) and step.kind not in (image.RUN_COMMANDS, image.RUN_FUNCTION):
+        return "volumes and buckets are mounted in commands and functions only"
+    problem = mount_problem(step.volumes) or buckets_problem(step.buckets, step.volumes)
     if problem:
         return problem
     return _PROBLEMS[step.kind](step)

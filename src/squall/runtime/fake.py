@@ -498,4 +498,6 @@ def _pipe() -> tuple[int, int]:
 
 def _started(container: _Container) -> Started:
     stdout_fd, stderr_fd = (os.dup(descriptor) for descriptor in container.outputs)
-    return Started(container.first.process.pid, stdout_fd, stderr_fd, {"fake": 0.0})
+    pid = container.first.process.pid
+    # Nothing serves its buckets here: its own process stands for what would.
+    return Started(pid, stdout_fd, stderr_fd, {"fake": 0.0}, bucket_pids=(pid,) * len(container.spec.buckets))

@@ -15,9 +15,9 @@ from squall.exception import InvalidError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from squall.sdk._volume_mounts import Mounted
     from squall.sdk.file_pattern_matcher import IgnoreArgument
     from squall.sdk.secret import Secret
-    from squall.sdk.volume import Volume
 
 HIDDEN = ("/dev", "/proc", "/run/squall", "/sys")
 """What containers have of the system at these places covers the image's own files there."""
@@ -95,19 +95,13 @@ def secrets_of(method: str, given: Sequence[Secret] | None) -> tuple[Secret, ...
     return found
 
 
-def volumes_of(method: str, given: object) -> dict[str, Volume]:
+def volumes_of(method: str, given: object) -> dict[str, Mounted]:
     """As a step keeps them, by the path that each is mounted at."""
     if not given:
         return {}
     from squall.sdk._volume_mounts import check_volumes  # cold start: images with volumes only
-    from squall.sdk.volume import Volume  # cold start: as above
 
-    found = check_volumes(given, f"Image.{method}")
-    volumes = {target: one for target, one in found.items() if isinstance(one, Volume)}
-    if len(volumes) < len(found):
-        later = "a CloudBucketMount is not mounted in steps of images in this version of Squall yet"
-        raise InvalidError(f"Image.{method}: {later}; mount it in the functions that need it")
-    return volumes
+    return check_volumes(given, f"Image.{method}")
 
 
 def texts_of(method: str, given: tuple[str | list[str], ...]) -> tuple[str, ...]:

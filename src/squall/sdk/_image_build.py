@@ -181,10 +181,12 @@ class Builds:
         if step.secrets:
             arguments["secrets"] = tuple([await secrets.name_of(one, self._client) for one in step.secrets])
         if step.volumes:
-            from squall.sdk._volume_mounts import volume_mounts_of  # cold start: images with volumes only
+            from squall.sdk._volume_mounts import mounts_of  # cold start: images with volumes only
 
             try:
-                mounts = await volume_mounts_of(step.volumes, self._client)
+                mounts, arguments["buckets"] = await mounts_of(
+                    step.volumes, self._client, lambda secret: secrets.name_of(secret, self._client)
+                )
             except (NotFoundError, InvalidError) as error:
                 raise type(error)(f"image step {_title(step)}: {error}") from error
             # Renamed, they are the same, and so is what the step makes.

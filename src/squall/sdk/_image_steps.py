@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from squall.sdk._mount import LocalFile, Mount
+    from squall.sdk._volume_mounts import Mounted
     from squall.sdk.file_pattern_matcher import IgnoreArgument
     from squall.sdk.image import Image
     from squall.sdk.secret import Secret
-    from squall.sdk.volume import Volume
 
 
 @record
@@ -115,7 +115,7 @@ class Step:
     published: tuple[str, str] | None = None
     """A name, and the environment it is of: the id that it stands for is one more argument."""
     secrets: tuple[Secret, ...] = ()
-    volumes: Mapping[str, Volume] = MappingProxyType({})
+    volumes: Mapping[str, Mounted] = MappingProxyType({})
     """By the path each is mounted at while the step runs."""
     late: Callable[[], tuple[Step, ...]] | None = None
     """What the step stands for, known when the files it is about are read."""

@@ -445,9 +445,9 @@ class Image:
         """Run shell commands, each in a shell of its own.
 
         Args:
-            volumes: by the path each is mounted at meanwhile, as for caches of downloads. What is written there is
-                committed when the commands have ended, well or not, and is no part of the image; nor does what is in
-                them make the step run again.
+            volumes: volumes and buckets by the path each is mounted at meanwhile, as for caches of downloads. What is
+                written to volumes is committed when the commands have ended, well or not, and is no part of the image;
+                nor does what is in them make the step run again.
         """
         refuse_later("run_commands", gpu=gpu)
         lines = texts_of("run_commands", commands)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from squall.agent.disk import NO_LIMIT
 from squall.agent.grave import Grave
 from squall.agent.image.builder import STEP_BYTES_MAX, ImageBuilder
 from squall.agent.image.inherit import CACHE_DIR
@@ -20,12 +19,11 @@ from squall.agent.image.machine.settings import MachineSettings
 from squall.agent.image.making import BuildFailed
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image, image_steps
-from squall.protocol.errors import INTERNAL, INVALID, NOT_FOUND, TIMED_OUT, UNAVAILABLE, UNSUPPORTED, PlatformError
+from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, UNAVAILABLE, UNSUPPORTED
 from squall.protocol.image import BuildEvent, ImageInvalid, ImageSpec, StepMount
-from squall.protocol.volume import VolumeMount
 from squall.runtime.errors import ProgramMissing, RuntimeFailure, SubPathMissing
 from squall.runtime.fake import FakeMachine, FakeRuntime
-from squall.runtime.spec import ContainerSpec, IdRange, Volume
+from squall.runtime.spec import ContainerSpec, IdRange
 from tests.agent.image.archives import archive, entry, symlink
 from tests.agent.image.shop import NOTHING, RUN, CountingNetwork, Shop, make_mount, make_spec, open_shop
 from tests.agent.parts import until
@@ -481,99 +479,6 @@ async def test_no_more_builds_run_than_there_are_id_ranges(tmp_path: Path) -> No
         await asyncio.gather(*(shop.build(image_steps.run_commands((str(number),))) for number in range(5)))
 
     assert running == [0, 2]
-
-
-class Volumes:
-    """Those of a node: what steps have open, and have had."""
-
-    def __init__(self) -> None:
-        self.open: dict[str, tuple[tuple[VolumeMount, ...], str]] = {}
-        self.closed: list[str] = []
-        self.refusal = ""
-        self.is_committed = True
-
-    async def open_now(
-        self, runtime_id: str, mounts: Sequence[VolumeMount], id_range: IdRange, writer: str
-    ) -> tuple[Volume, ...]:
-        if self.refusal:
-            raise PlatformError(NOT_FOUND, self.refusal)
-        self.open[runtime_id] = (tuple(mounts), writer)
-        return tuple(Volume(mount.volume_id, mount.target, "/tree", "/contents", "/upper") for mount in mounts)
-
-    async def close_now(self, runtime_id: str) -> bool:
-        if self.open.pop(runtime_id, None) is not None:
-            self.closed.append(runtime_id)
-        return self.is_committed
-
-
-MOUNT = VolumeMount("vo-1", "/srv/deep/data")
-KEEPING = image_steps.run_commands(("keep it",), volumes=(MOUNT,))
-
-
-async def test_step_has_its_volumes_and_its_layer_no_mount_point(shop: Shop) -> None:
-    volumes = Volumes()
-    shop.builder.use_volumes(volumes)
-
-    async def step(spec: ContainerSpec) -> int:
-        assert [(one.name, one.target) for one in spec.volumes] == [("vo-1", MOUNT.target)]
-        assert volumes.open[spec.container_id] == ((MOUNT,), image.image_id(make_spec(KEEPING, RUN)))
-        own, on_volumes = shop.builder.writers()
-        assert (on_volumes.folders, on_volumes.limit) == (("/upper",), NO_LIMIT)
-        assert own.limit != NO_LIMIT
-        code = await shop.write_a_file(spec)
-        # As the runtime makes it.
-        Path(spec.state_dir, "rw/upper/srv/deep/data").mkdir(parents=True)
-        return code
-
-    async def plain(spec: ContainerSpec) -> int:
-        assert not spec.volumes
-        return await shop.write_a_file(spec)
-
-    async def first_or_second(spec: ContainerSpec) -> int:
-        return await (plain if len(shop.specs) > 1 else step)(spec)
-
-    shop.step = first_or_second
-    built = await shop.build(KEEPING, RUN)
-
-    assert os.listdir(built.layers[1]) == ["file-1"]
-    assert volumes.closed == [shop.specs[0].container_id]
-    assert not volumes.open
-    assert shop.leftovers() == NOTHING
-
-
-async def test_volumes_of_a_failed_step_are_closed_as_those_of_others(shop: Shop) -> None:
-    volumes = Volumes()
-    shop.builder.use_volumes(volumes)
-
-    async def fail(spec: ContainerSpec) -> int:
-        return 3
-
-    shop.step = fail
-    with pytest.raises(BuildFailed, match="exit status 3"):
-        await shop.build(KEEPING)
-    shop.machine.start_failures.append(RuntimeFailure("cannot start container: no memory"))
-    with pytest.raises(BuildFailed, match="no memory"):
-        await shop.build(KEEPING)
-
-    assert len(volumes.closed) == 2
-    assert not volumes.open
-
-
-async def test_step_whose_volume_is_gone_is_named_and_what_is_not_committed_is_said(shop: Shop) -> None:
-    volumes = Volumes()
-    shop.builder.use_volumes(volumes)
-    volumes.refusal = "there is no volume vo-1"
-    with pytest.raises(BuildFailed) as failed:
-        await shop.build(KEEPING)
-    assert failed.value.code == NOT_FOUND
-    message = "step 2 of 2 (run_commands keep it) cannot mount its volumes: there is no volume vo-1"
-    assert message in failed.value.message
-
-    volumes.refusal, volumes.is_committed = "", False
-    events: list[BuildEvent] = []
-    await shop.build(KEEPING, events=events)
-    assert "is not committed yet" in [event.text for event in events if event.kind == "line"][-1]
-    assert shop.leftovers() == NOTHING
 
 
 async def test_failed_step_says_what_it_printed_and_makes_no_layer(shop: Shop) -> None:

@@ -286,7 +286,8 @@ class LayerMaker:
             view = take_view(str(upper), str(scratch.path))
             # Packages are links to where uv has unpacked them; nothing else that a step leaves may borrow.
             lent = (CACHE_DIR, view, self._packages.folder) if making.step.kind == image.PIP_INSTALL else ()
-        points = (*inherited.mount_points, *(one.target for one in making.step.volumes), *_RUNTIME_MOUNT_POINTS)
+        own = (*(one.target for one in making.step.volumes), *(one.target for one in making.step.buckets))
+        points = (*inherited.mount_points, *own, *_RUNTIME_MOUNT_POINTS)
         drop_mount_points(str(upper), making.progress.paths, points)
         is_forced = making.progress.is_forced
         return self._store.commit(scratch, upper, making.key, {}, replaces=is_forced, below=making.below, lent=lent)

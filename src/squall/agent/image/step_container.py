@@ -7,16 +7,19 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
+from squall.agent.bucket import buckets_of, files_dir
 from squall.agent.disk import NO_LIMIT, DiskLimit, Writer, limit_of
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.output import StepOutput
 from squall.agent.image.unreached import REMEDY, unreached
 from squall.agent.labels import BUILD_KIND, KIND_LABEL
 from squall.protocol import image
+from squall.protocol.bucket import BucketStart, keys_in, keys_problem
 from squall.protocol.errors import INTERNAL, INVALID, TIMED_OUT, UNAVAILABLE, PlatformError
 from squall.protocol.volume import VolumeMount
 from squall.runtime.contract import Runtime, Started
@@ -78,13 +81,14 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Mounting:
-    """The volumes of a container."""
+    """The volumes and buckets of a container."""
 
     mounts: tuple[VolumeMount, ...] = ()
     writer: str = ""
     """See `StepVolumes.open_now`."""
     on_delay: Callable[[], None] = lambda: None
     """Called when what it has written is committed later than at its end."""
+    buckets: tuple[BucketStart, ...] = ()
 
 
 @dataclass(slots=True)
@@ -162,11 +166,12 @@ class StepContainers:
             # above both.
             env = {**spec.env, **slot.env, **own}
             volumes = await self._open(spec, mounting)
-            started = await self._runtime.start(replace(spec, env=env, network=slot, volumes=volumes))
+            buckets = buckets_of(mounting.buckets)
+            started = await self._runtime.start(replace(spec, env=env, network=slot, volumes=volumes, buckets=buckets))
             try:
                 async with asyncio.timeout(timeout_s) as timeout:
                     self._running[spec.container_id] = _Running(
-                        self._writers_of(spec, room, started.pid, volumes), timeout
+                        tuple(self._writers_of(spec, room, started, volumes)), timeout
                     )
                     yield started, env
             finally:
@@ -185,10 +190,16 @@ class StepContainers:
             finally:
                 await self._close(spec.container_id, mounting)
 
-    def _writers_of(self, spec: ContainerSpec, room: Room, pid: int, volumes: Sequence[Volume]) -> tuple[Writer, ...]:
-        own = Writer(spec.container_id, room.folders, pid, room.limit or self._disk_limit, room.more)
+    def _writers_of(
+        self, spec: ContainerSpec, room: Room, started: Started, volumes: Sequence[Volume]
+    ) -> Iterator[Writer]:
+        yield Writer(spec.container_id, room.folders, started.pid, room.limit or self._disk_limit, room.more)
         written = tuple(volume.writable for volume in volumes if volume.writable)
-        return (own, Writer(spec.container_id, written, pid, NO_LIMIT, place="volumes")) if written else (own,)
+        if written:
+            yield Writer(spec.container_id, written, started.pid, NO_LIMIT, place="volumes")
+        for number, pid in enumerate(started.bucket_pids):
+            files = files_dir(Path(spec.state_dir), number)
+            yield Writer(spec.container_id, (files,), pid, NO_LIMIT, place=f"bucket {number}")
 
     async def _open(self, spec: ContainerSpec, mounting: Mounting) -> tuple[Volume, ...]:
         if not mounting.mounts:
@@ -221,7 +232,9 @@ class StepContainers:
         began_at = time.monotonic()
         own = {**making.progress.config.env, **making.step.env, **making.secret_env}
         timeout_s = making.step.timeout_s or self.timeout_s
-        mounting = Mounting(making.step.volumes, image.image_id(making.spec), lambda: making.on_line(_LATER))
+        mounting = Mounting(
+            making.step.volumes, image.image_id(making.spec), lambda: making.on_line(_LATER), _buckets_of(making)
+        )
         try:
             async with self.opened(spec, own, room, timeout_s, mounting) as (started, _):
                 await asyncio.gather(output.read(started.stdout_fd), output.read(started.stderr_fd))
@@ -259,6 +272,18 @@ class StepContainers:
                 return ended
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, _EXIT_POLL_S[1])
+
+
+def _buckets_of(making: Making) -> tuple[BucketStart, ...]:
+    starts = []
+    for mount in making.step.buckets:
+        keys = {}
+        if mount.secret_id:
+            keys = keys_in(making.secrets.get(mount.secret_id, {}))
+            if problem := keys_problem(keys):
+                raise making.failure(INVALID, f"cannot mount bucket {mount.bucket}: {problem}", "", "see its secret=")
+        starts.append(BucketStart(mount, keys))
+    return tuple(starts)
 
 
 def _not_run(making: Making, error: RuntimeFailure) -> BuildFailed:

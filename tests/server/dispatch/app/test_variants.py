@@ -266,10 +266,9 @@ async def test_who_is_refused_has_the_variants_searched_once_a_second(monkeypatc
         assert searches == 1
 
 
-@pytest.mark.long
 async def test_an_app_has_a_bounded_number_in_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(variants, "STORED_MAX", 3)
-    async with staged() as stage:
+    async with staged(ServerConfig(results_kept_s=3_600.0)) as stage:
         spec, other = await make_model(stage), await make_model(stage)
         ids = [await bind(stage.client, spec, size) for size in range(3)]
 
