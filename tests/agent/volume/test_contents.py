@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -267,6 +268,31 @@ async def test_what_is_in_use_stays_however_short_the_disk_is(node: Node) -> Non
     node.space = Space(0, 10**9, 2**20, 100)
     assert await node.contents.evict() == 1
     assert [node.is_here(one) for one in (old, new)] == [True, False]
+
+
+async def test_what_is_being_removed_is_not_taken_for_there_by_who_comes_meanwhile(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (old,) = await _aged(node, b"1")
+    node.space = Space(2**22, 10**9, 2**20, 100)
+    begun, may_go_on = threading.Event(), threading.Event()
+    unlink = Path.unlink
+
+    def slow(path: Path, missing_ok: bool = False) -> None:
+        begun.set()
+        assert may_go_on.wait(10)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", slow)
+    evicting = asyncio.create_task(node.contents.evict(wanted_bytes=2**20))
+    assert await asyncio.to_thread(begun.wait, 10)
+    node.contents.in_use = lambda: frozenset({old.name})
+    coming = asyncio.create_task(node.contents.ensure([old]))
+    await asyncio.sleep(0)
+    may_go_on.set()
+    assert await evicting == 1
+    await coming
+    assert node.is_here(old)
 
 
 async def test_while_there_is_space_nothing_goes(node: Node) -> None:

@@ -1,192 +1,26 @@
-"""What a node keeps of volumes: what its containers have mounted, for as long as they have."""
+"""What containers write on volumes: committed whatever happens, and other versions in the place of the first."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import hashlib
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 
-from squall.agent.disk import Space
 from squall.agent.volume import holder as holder_module
 from squall.agent.volume import volumes as volumes_module
-from squall.agent.volume.contents import Progress
-from squall.agent.volume.volumes import NodeVolumes
-from squall.protocol.errors import EXHAUSTED, NOT_FOUND, PlatformError
+from squall.protocol.errors import EXHAUSTED, PlatformError
 from squall.protocol.volume import (
-    VolumeChange,
     VolumeCommit,
     VolumeCommitted,
-    VolumeHeld,
     VolumeMount,
-    VolumeStart,
     VolumeVersion,
 )
 from squall.runtime.errors import RuntimeFailure, SpawnerGone
-from squall.runtime.spec import ContainerStatus, IdRange, Volume
-from tests.agent.parts import until
-
-IDS = IdRange(100_000)
-SHORT = Space(2**20 + 4_096, 10**9, 2**20, 100)
-"""Of a disk: room for what is wanted here, and less than is to be free."""
-
-
-class Server:
-    """Versions of volumes, by their numbers; with one file each, that says which it is."""
-
-    is_connected = True
-
-    def __init__(self) -> None:
-        self.gone: set[int] = set()
-        self.commits: list[VolumeCommit] = []
-        self.deleted: set[str] = set()
-        self.is_full = False
-        self.head = VolumeVersion(1)
-
-    async def tree(self, volume_id: str, version: int) -> list[VolumeChange]:
-        if version in self.gone:
-            raise PlatformError(NOT_FOUND, f"version {version} is gone")
-        data = _data(version)
-        return [VolumeChange("file", size=len(data), blocks=(hashlib.sha256(data).hexdigest(),))]
-
-    async def block(self, sha256: str) -> bytes:
-        return next(data for data in map(_data, range(100)) if hashlib.sha256(data).hexdigest() == sha256)
-
-    async def missing(self, sha256s: Sequence[str]) -> set[str]:
-        return set()
-
-    def file(self, sha256: str) -> None:
-        return None
-
-    def pages(self, changes: Sequence[VolumeChange]) -> list[tuple[VolumeChange, ...]]:
-        return [tuple(changes)]
-
-    async def newest(self, volume_id: str) -> VolumeVersion:
-        if volume_id in self.deleted:
-            raise PlatformError(NOT_FOUND, f"no volume {volume_id}")
-        return self.head
-
-    async def version(self, volume_id: str, number: int | None) -> VolumeVersion:
-        newest = await self.newest(volume_id)
-        return newest if number is None else VolumeVersion(number)
-
-    async def commit(self, record: VolumeCommit) -> VolumeCommitted:
-        await self.newest(record.volume_id)
-        if self.is_full:
-            raise PlatformError(EXHAUSTED, "no room")
-        self.commits.append(record)
-        return VolumeCommitted(await self.newest(record.volume_id))
-
-
-async def _nothing() -> None:
-    pass
-
-
-class Containers:
-    """What a runtime has, and which of them are frozen."""
-
-    def __init__(self) -> None:
-        self.living: set[str] = set()
-        self.frozen: set[str] = set()
-        self.is_stuck = False
-        self.swapped: list[Volume] = []
-        self.on_swap: Callable[[], Awaitable[None]] = _nothing
-
-    async def swap_volume(self, container_id: str, volume: Volume) -> None:
-        assert container_id in self.frozen
-        Path(volume.writable, "upper").mkdir(parents=True)
-        self.swapped.append(volume)
-        await self.on_swap()
-
-    async def freeze(self, container_id: str) -> None:
-        self.frozen.add(container_id)
-        if self.is_stuck:
-            await asyncio.sleep(60)
-
-    async def thaw(self, container_id: str) -> None:
-        self.frozen.discard(container_id)
-
-    async def list(self) -> list[ContainerStatus]:
-        return [ContainerStatus(container_id, 1, {}, None) for container_id in self.living]
-
-
-def _data(version: int) -> bytes:
-    return f"version {version}".encode()
-
-
-class Node:
-    """The volumes of an agent, and of the one after it."""
-
-    def __init__(self, directory: Path, executor: ThreadPoolExecutor) -> None:
-        self.directory = directory
-        self.server = Server()
-        self.containers = Containers()
-        self._executor = executor
-        self.on_held: Callable[[tuple[VolumeHeld, ...]], None] = lambda held: None
-        self.volumes = self.start()
-
-    def start(self) -> NodeVolumes:
-        self.volumes = NodeVolumes(
-            self.directory,
-            cast(Any, self.server),
-            cast(Any, self.containers),
-            self._executor,
-            lambda held: self.on_held(held),
-            space=lambda path: SHORT,
-        )
-        self.volumes.prepare()
-        return self.volumes
-
-    async def open(self, runtime_id: str, *versions: int) -> None:
-        starts = [
-            VolumeStart(VolumeMount(f"vo-{number}", f"/{number}", is_read_only=True), number, _root(number))
-            for number in versions
-        ]
-        await self.volumes.open(runtime_id, starts, IDS, "ta-1")
-
-    async def open_writable(self, runtime_id: str, *versions: int) -> list[Path]:
-        """Where it writes."""
-        starts = [VolumeStart(VolumeMount(f"vo-{one}", f"/{one}"), one, _root(one)) for one in versions]
-        made = await self.volumes.open(runtime_id, starts, IDS, "ta-1")
-        uppers = [Path(one.writable) / "upper" for one in made]
-        for upper in uppers:
-            upper.mkdir(parents=True)
-        return uppers
-
-    async def served(self, is_so: Callable[[], bool]) -> bool:
-        """Whether it comes to be so in the background."""
-        task = asyncio.create_task(self.volumes.run())
-        try:
-            return await happens(is_so)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-    def trees(self) -> set[str]:
-        return {path.stem for path in (self.directory / "trees").glob("*.tree")}
-
-    def contents(self) -> int:
-        return len(list((self.directory / "contents" / "layer" / ".squall-contents").glob("*/*")))
-
-
-async def happens(is_so: Callable[[], bool]) -> bool:
-    with contextlib.suppress(TimeoutError):
-        await until(is_so)
-    return is_so()
-
-
-def _root(version: int) -> str:
-    return f"{version:064x}"
-
-
-def _roots(versions: Sequence[int]) -> set[str]:
-    return {_root(version) for version in versions}
+from tests.agent.volume.node import IDS, Node, happens, nothing, root_of
 
 
 @pytest.fixture
@@ -201,99 +35,6 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(volumes_module, name, 0.05)
     monkeypatch.setattr(volumes_module, "LAST_TRIES_S", (0.0,))
     monkeypatch.setattr(volumes_module, "FREEZE_S", 0.1)
-
-
-async def test_what_containers_have_mounted_stays_and_the_rest_goes(node: Node) -> None:
-    await node.open("a", 1)
-    await node.open("b", 2)
-    await node.volumes.evict()
-    assert (node.trees(), node.contents()) == (_roots([1, 2]), 2)
-    await node.volumes.close("a")
-    await node.volumes.evict()
-    assert (node.trees(), node.contents()) == (_roots([2]), 1)
-
-
-async def test_what_one_of_two_containers_has_let_go_of_stays_for_the_other(node: Node) -> None:
-    await node.open("a", 1)
-    await node.open("b", 1)
-    await node.volumes.close("a")
-    await node.volumes.evict()
-    assert (node.trees(), node.contents()) == (_roots([1]), 1)
-
-
-async def test_the_next_agent_knows_what_is_mounted(node: Node) -> None:
-    await node.open("a", 1)
-    await node.open("b", 2)
-    node.start().adopt("a", IDS)
-    await node.volumes.close("b")
-    await node.volumes.evict()
-    assert (node.trees(), node.contents()) == (_roots([1]), 1)
-
-
-async def test_what_was_let_go_of_is_there_again_for_the_next_container(node: Node) -> None:
-    await node.open("a", 1)
-    await node.volumes.close("a")
-    await node.volumes.evict()
-    assert (node.trees(), node.contents()) == (set(), 0)
-    await node.open("b", 1)
-    assert (node.trees(), node.contents()) == (_roots([1]), 1)
-
-
-async def test_contents_that_are_gone_come_again_beside_a_tree_that_is_there(node: Node) -> None:
-    await node.open("a", 1)
-    await node.volumes.close("a")
-    (content,) = (node.directory / "contents" / "layer" / ".squall-contents").glob("*/*")
-    content.unlink()
-    await node.open("b", 1)
-    assert node.contents() == 1
-
-
-async def test_a_start_that_fails_holds_nothing(node: Node) -> None:
-    node.server.gone.add(2)
-    with pytest.raises(PlatformError, match="version 2 is gone"):
-        await node.open("a", 1, 2)
-    await node.volumes.evict()
-    assert (node.trees(), node.contents()) == (set(), 0)
-
-
-async def test_what_is_fetched_ahead_is_counted_and_stays_until_it_is_let_go(node: Node) -> None:
-    progress = Progress()
-    start = VolumeStart(VolumeMount("vo-1", "/1"), 1, _root(1))
-    with node.volumes.holding() as hold:
-        await hold.fetch([start], progress)
-        await node.volumes.evict()
-        assert (node.trees(), node.contents()) == (_roots([1]), 1)
-    assert progress == Progress(len(_data(1)), len(_data(1)))
-    await node.volumes.evict()
-    assert (node.trees(), node.contents()) == (set(), 0)
-
-
-async def test_of_several_who_want_a_tree_one_at_a_time_makes_it_also_when_the_first_fails(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    making: list[int] = []
-    at_once: list[int] = []
-    tree = node.server.tree
-
-    async def slow(volume_id: str, version: int) -> list[VolumeChange]:
-        making.append(1)
-        at_once.append(len(making))
-        try:
-            await asyncio.sleep(0.01)
-            if len(at_once) == 1:
-                raise PlatformError(NOT_FOUND, "it is gone")
-            return await tree(volume_id, version)
-        finally:
-            making.pop()
-
-    monkeypatch.setattr(node.server, "tree", slow)
-    wanting = [asyncio.ensure_future(node.open(name, 1)) for name in "abc"]
-    await asyncio.wait(wanting, return_when=asyncio.FIRST_EXCEPTION)
-    wanting.append(asyncio.ensure_future(node.open("d", 1)))
-    found = await asyncio.gather(*wanting, return_exceptions=True)
-    assert [isinstance(one, PlatformError) for one in found] == [True, False, False, False]
-    assert set(at_once) == {1}
-    assert not node.volumes._trees._making
 
 
 # What is written
@@ -323,7 +64,7 @@ async def test_what_cannot_be_committed_at_the_end_is_kept_until_it_can(node: No
     assert len(node.server.commits) == 1
 
 
-async def test_a_deleted_volume_takes_nothing_of_the_others_along(node: Node) -> None:
+async def test_a_deleted_volume_takesnothing_of_the_others_along(node: Node) -> None:
     uppers = await node.open_writable("a", 1, 2)
     for upper in uppers:
         (upper / "one").write_bytes(b"")
@@ -524,7 +265,7 @@ async def test_a_step_that_nobody_waits_for_any_more_is_committed(node: Node) ->
     assert len(node.server.commits) == 1
 
 
-async def test_a_step_whose_volume_is_gone_holds_nothing(node: Node) -> None:
+async def test_a_step_whose_volume_is_gone_holdsnothing(node: Node) -> None:
     node.server.deleted.add("vo-1")
     with pytest.raises(PlatformError, match="no volume vo-1"):
         await _open_step(node)
@@ -564,7 +305,7 @@ async def test_a_start_that_fails_holds_no_version(node: Node) -> None:
 async def test_a_reload_writes_on_the_newest_version(node: Node) -> None:
     (before,) = await node.open_writable("a", 1)
     (before / "one").write_bytes(b"")
-    node.server.head = VolumeVersion(7, root=_root(7))
+    node.server.head = VolumeVersion(7, root=root_of(7))
     assert (await node.volumes.reload("a", "vo-1")).number == 7
     (volume,) = node.containers.swapped
     (Path(volume.writable) / "upper" / "two").write_bytes(b"")
@@ -609,7 +350,7 @@ async def test_where_nobody_knows_which_version_is_mounted_both_are_committed(no
     node.containers.on_swap = gone
     with pytest.raises(PlatformError, match="the spawner is gone"):
         await node.volumes.reload("a", "vo-1")
-    node.containers.on_swap = _nothing
+    node.containers.on_swap = nothing
     if is_agent_new:
         node.start().adopt("a", IDS)
     (volume,) = node.containers.swapped
@@ -642,7 +383,7 @@ async def test_a_reload_that_fails_leaves_what_there_was(node: Node) -> None:
     assert [change.path for one in node.server.commits for change in one.changes] == ["one"]
 
 
-async def test_while_a_container_is_frozen_for_a_reload_nothing_is_put(node: Node) -> None:
+async def test_while_a_container_is_frozen_for_a_reloadnothing_is_put(node: Node) -> None:
     (upper,) = await node.open_writable("a", 1)
     frozen: list[bool] = []
     commit, freeze = node.server.commit, node.containers.freeze

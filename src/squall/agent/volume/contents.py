@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import logging
 import os
@@ -88,8 +89,10 @@ class VolumeContents:
         self._executor = executor
         self._space = space
         self._fetches = asyncio.Semaphore(FETCHES_MAX)
+        self._looking = asyncio.Lock()
+        """Whoever looks whether contents are here finds none that are being removed."""
         self.in_use: Callable[[], frozenset[str]] = frozenset
-        """Names of what somebody has mounted, or is about to."""
+        """Names of what somebody has mounted, or is about to; whoever has contents made is among them before."""
         self._buffers = threading.local()
         """Of each thread one, for a block."""
         self._unchecked: set[str] = set()
@@ -135,7 +138,8 @@ class VolumeContents:
             OSError: the disk takes no more.
         """
         lists = blocks_of or {}
-        missing = await self._aside(lambda: [one for one in wanted if not self._is_here(one, lists)])
+        async with self._looking:
+            missing = await self._aside(lambda: [one for one in wanted if not self._is_here(one, lists)])
         blocks = {one: lists.get(one.block_list, one.blocks) for one in missing}
         missing_bytes = sum(_bytes_of(one, found) for one, found in blocks.items())
         progress = progress or Progress()
@@ -188,14 +192,12 @@ class VolumeContents:
         found = await self._aside(self._by_age) if missing_bytes > 0 or missing_files > 0 else []
         count = 0
         for at in range(0, len(found), EVICTED_AT_ONCE):
-            # Asked anew, and not aside: nobody begins to use one between the question and its end.
-            in_use = self.in_use()
-            for size_bytes, path in found[at : at + EVICTED_AT_ONCE]:
-                if (missing_bytes > 0 or missing_files > count) and path.name not in in_use:
-                    path.unlink(missing_ok=True)
-                    missing_bytes -= size_bytes
-                    count += 1
-            await asyncio.sleep(0)
+            async with self._looking:
+                # Asked anew for each few: who begins to use one looks for it when these are gone.
+                going = _not_in(self.in_use(), found[at : at + EVICTED_AT_ONCE], missing_bytes, missing_files - count)
+                await self._aside(functools.partial(_unlink_all, going))
+            missing_bytes -= sum(size_bytes for size_bytes, _ in going)
+            count += len(going)
         return count
 
     def _by_age(self) -> list[tuple[int, Path]]:
@@ -230,7 +232,7 @@ class VolumeContents:
             raise
         finally:
             os.close(fd)
-        self._place(new, content.name)
+        await self._aside(lambda: self._place(new, content.name))
 
     async def _write_block(self, fd: int, number: int, block: str, content: Content, progress: Progress) -> None:
         at = number * BLOCK_BYTES
@@ -280,6 +282,23 @@ class VolumeContents:
 
     async def _aside(self, work: Callable[[], R]) -> R:
         return await aside(self._executor, work)
+
+
+def _not_in(
+    in_use: frozenset[str], found: Sequence[tuple[int, Path]], missing_bytes: int, missing_files: int
+) -> list[tuple[int, Path]]:
+    """Of these the first that nobody uses, and as many as give so much."""
+    going: list[tuple[int, Path]] = []
+    for size_bytes, path in found:
+        if (missing_bytes > 0 or missing_files > len(going)) and path.name not in in_use:
+            going.append((size_bytes, path))
+            missing_bytes -= size_bytes
+    return going
+
+
+def _unlink_all(going: Sequence[tuple[int, Path]]) -> None:
+    for _, path in going:
+        path.unlink(missing_ok=True)
 
 
 def _bytes_of(content: Content, blocks: Sequence[str]) -> int:

@@ -88,7 +88,7 @@ class Holder:
 
 
 class HolderRecords:
-    """The directory of them. All but `mounted` and `upper` block.
+    """The directory of them. All but `upper` and `directory_of` block.
 
     Args:
         gone: on the same file system, for what is on its way out.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +55,12 @@ class VolumeTrees:
         for path in self._directory.glob("*" if is_new_boot else "*.new"):
             path.unlink()
 
+    def take_up(self) -> None:
+        """Find the names of contents of what an earlier agent has mounted. Blocks."""
+        for root in self._used():
+            path = self._directory / f"{root or _EMPTY}{_NAMES}"
+            self._names[root] = frozenset(path.read_text().split()) if path.exists() else frozenset()
+
     async def image(self, volume_id: str, version: int, root: str, progress: Progress | None = None) -> Path:
         """The image of a version's tree, with all contents of its files here.
 
@@ -63,23 +71,29 @@ class VolumeTrees:
         path = self._directory / f"{root or _EMPTY}{_IMAGE}"
         if root in self._whole and path.exists():
             return path
-        turns = self._making.setdefault(path.name, _Turns())
+        async with self._turn(path.name):
+            # The contents may have gone since.
+            entries = await self._source.tree(volume_id, version) if root else []
+            names = frozenset(one.name for entry in entries if (one := content_of(entry)) is not None)
+            self._names[root] = names
+            await self._fetch(volume_id, version, entries, progress)
+            if not path.exists():
+                await self._aside(lambda: _write_image(entries, path, names))
+            self._whole.add(root)
+        return path
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, name: str) -> AsyncIterator[None]:
+        """Meanwhile nobody else makes or removes this image."""
+        turns = self._making.setdefault(name, _Turns())
         turns.count += 1
         try:
             async with turns.lock:
-                # The contents may have gone since.
-                entries = await self._source.tree(volume_id, version) if root else []
-                names = frozenset(one.name for entry in entries if (one := content_of(entry)) is not None)
-                self._names[root] = names
-                await self._fetch(volume_id, version, entries, progress)
-                if not path.exists():
-                    await self._aside(lambda: _write_image(entries, path, names))
-                self._whole.add(root)
+                yield
         finally:
             turns.count -= 1
             if not turns.count:
-                del self._making[path.name]
-        return path
+                del self._making[name]
 
     async def _fetch(
         self, volume_id: str, version: int, entries: Sequence[VolumeChange], progress: Progress | None
@@ -98,22 +112,19 @@ class VolumeTrees:
         making = {name.removesuffix(_IMAGE) for name in self._making}
         for root in [root for root in list(self._names) if root not in roots | making]:
             del self._names[root]
-        for root in roots - self._names.keys():
-            path = self._directory / f"{root or _EMPTY}{_NAMES}"
-            self._names[root] = frozenset(path.read_text().split()) if path.exists() else frozenset()
         return frozenset().union(*self._names.values())
 
     def used_are_others(self) -> None:
         """Look at contents again of trees that nobody uses now: some may go."""
         self._whole &= set(self._used())
 
-    def evict(self) -> None:
+    async def evict(self) -> None:
         """Remove those that nobody has mounted."""
-        used = {root or _EMPTY for root in self._used()}
-        for path in self._directory.glob(f"*{_IMAGE}"):
-            if path.stem not in used and path.name not in self._making:
-                path.unlink()
-                path.with_suffix(_NAMES).unlink(missing_ok=True)
+        for path in await self._aside(lambda: list(self._directory.glob(f"*{_IMAGE}"))):
+            # Asked anew for each: who begins to use one has his turn when it is gone.
+            if path.name not in self._making and path.stem not in {root or _EMPTY for root in self._used()}:
+                async with self._turn(path.name):
+                    await self._aside(functools.partial(_remove_image, path))
 
     async def _aside(self, work: Callable[[], Any]) -> Any:
         return await aside(self._executor, work)
@@ -126,6 +137,11 @@ class _Turns:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     count: int = 0
     """Of those who do, or wait to."""
+
+
+def _remove_image(path: Path) -> None:
+    path.unlink(missing_ok=True)
+    path.with_suffix(_NAMES).unlink(missing_ok=True)
 
 
 def _write_image(entries: Sequence[VolumeChange], path: Path, names: frozenset[str]) -> None:

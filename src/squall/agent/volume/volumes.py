@@ -20,7 +20,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from squall.agent.disk import Space, space_of
 from squall.agent.volume.aside import aside
@@ -38,6 +38,8 @@ from squall.runtime.contract import Runtime
 from squall.runtime.errors import ContainerMissing, RuntimeFailure, SpawnerGone, VolumeBusy
 from squall.runtime.removal import remove_tree
 from squall.runtime.spec import IdRange, Volume
+
+R = TypeVar("R")
 
 BACKGROUND_S = 5.0
 """Between two looks at what a container has written."""
@@ -114,6 +116,7 @@ class NodeVolumes:
             # Until somebody takes it over.
             holder.is_gone = holder.is_inherited = True
             self._holders[holder.runtime_id] = holder
+        self._trees.take_up()
         self._held = self.held()
 
     async def stop(self) -> None:
@@ -189,10 +192,16 @@ class NodeVolumes:
             one = WrittenRecord(
                 mount.volume_id, str(index), mount.target, start.version, 0, is_read_only, mount.sub_path, start.root
             )
-            holder.volumes.append(self._mounted(holder, one))
+            mounted = await self._mounted(holder, one)
+            holder.volumes.append(mounted)
             image = await self._trees.image(mount.volume_id, start.version, start.root)
             made.append(self._volume(holder, one, image))
-        self._records.write(holder)
+        try:
+            await self._aside(lambda: self._records.write(holder))
+        except BaseException:
+            # It will not be: the next agent is to find nothing of it.
+            await self._aside(lambda: self._records.discard(holder))
+            raise
         return tuple(made)
 
     async def open_now(
@@ -346,9 +355,9 @@ class NodeVolumes:
         """False where the container has written something that this version does not have."""
         # Also where it has that version: whether open files are in the way is not to depend on what others do.
         last = old[-1].record
-        image = await self._trees.image(last.volume_id, newest.number, newest.root)
         new = replace(last, version=newest.number, number=last.number + 1, root=newest.root)
-        fresh = self._mounted(holder, new)
+        fresh = await self._mounted(holder, new)
+        image = await self._trees.image(last.volume_id, newest.number, newest.root)
         volume = self._volume(holder, new, image)
         # Before it is mounted: what is written there is found whatever happens next.
         holder.volumes.append(fresh)
@@ -445,8 +454,8 @@ class NodeVolumes:
             raise PlatformError(NOT_FOUND, f"volume {volume_id} is not mounted in this container")
         return holder
 
-    def _mounted(self, holder: Holder, one: WrittenRecord) -> Mounted:
-        mounted = self._records.mounted(holder, one)
+    async def _mounted(self, holder: Holder, one: WrittenRecord) -> Mounted:
+        mounted = await self._aside(lambda: self._records.mounted(holder, one))
         mounted.next_look = self._monotonic() + BACKGROUND_S
         return mounted
 
@@ -458,11 +467,11 @@ class NodeVolumes:
 
     async def evict(self) -> None:
         """Remove trees that nobody has mounted, and contents when the disk is short."""
-        self._trees.evict()
         try:
+            await self._trees.evict()
             count = await self._contents.evict()
         except OSError as error:
-            _log.warning("contents of volumes that nobody uses cannot be removed: %s", error)
+            _log.warning("what nobody uses of volumes cannot be removed: %s", error)
         else:
             if count:
                 _log.info("%d contents of volumes that nobody used are gone: the disk is short", count)
@@ -536,5 +545,5 @@ class NodeVolumes:
             _log.warning("%s: what it wrote to a volume is not committed yet: %s", holder.runtime_id, error)
         mounted.next_look = self._monotonic() + max(pause_s, WALK_SHARE * mounted.written.walk_s)
 
-    async def _aside(self, work: Callable[[], object]) -> None:
-        await aside(self._executor, work)
+    async def _aside(self, work: Callable[[], R]) -> R:
+        return await aside(self._executor, work)
