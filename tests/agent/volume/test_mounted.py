@@ -69,7 +69,7 @@ async def test_contents_that_are_gone_come_again_beside_a_tree_that_is_there(nod
     assert node.contents() == 1
 
 
-async def test_a_start_that_fails_holdsnothing(node: Node) -> None:
+async def test_a_start_that_fails_holds_nothing(node: Node) -> None:
     node.server.gone.add(2)
     with pytest.raises(PlatformError, match="version 2 is gone"):
         await node.open("a", 1, 2)
@@ -174,7 +174,7 @@ async def test_what_is_being_removed_is_made_again_for_who_comes_meanwhile(
         may_go_on.clear()
 
 
-async def test_a_start_that_is_given_up_while_it_is_written_down_leavesnothing(
+async def test_a_start_that_is_given_up_while_it_is_written_down_leaves_nothing(
     node: Node, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, may_go_on = threading.Event(), threading.Event()

@@ -64,7 +64,7 @@ async def test_what_cannot_be_committed_at_the_end_is_kept_until_it_can(node: No
     assert len(node.server.commits) == 1
 
 
-async def test_a_deleted_volume_takesnothing_of_the_others_along(node: Node) -> None:
+async def test_a_deleted_volume_takes_nothing_of_the_others_along(node: Node) -> None:
     uppers = await node.open_writable("a", 1, 2)
     for upper in uppers:
         (upper / "one").write_bytes(b"")
@@ -265,7 +265,7 @@ async def test_a_step_that_nobody_waits_for_any_more_is_committed(node: Node) ->
     assert len(node.server.commits) == 1
 
 
-async def test_a_step_whose_volume_is_gone_holdsnothing(node: Node) -> None:
+async def test_a_step_whose_volume_is_gone_holds_nothing(node: Node) -> None:
     node.server.deleted.add("vo-1")
     with pytest.raises(PlatformError, match="no volume vo-1"):
         await _open_step(node)
@@ -383,7 +383,7 @@ async def test_a_reload_that_fails_leaves_what_there_was(node: Node) -> None:
     assert [change.path for one in node.server.commits for change in one.changes] == ["one"]
 
 
-async def test_while_a_container_is_frozen_for_a_reloadnothing_is_put(node: Node) -> None:
+async def test_while_a_container_is_frozen_for_a_reload_nothing_is_put(node: Node) -> None:
     (upper,) = await node.open_writable("a", 1)
     frozen: list[bool] = []
     commit, freeze = node.server.commit, node.containers.freeze
