@@ -74,13 +74,19 @@ async def test_a_deleted_volume_takes_nothing_of_the_others_along(node: Node) ->
     assert not uppers[0].exists()
 
 
-async def test_records_that_cannot_be_read_are_set_aside_with_what_was_written(node: Node) -> None:
+async def test_records_that_cannot_be_read_are_set_aside_with_what_was_written(
+    node: Node, caplog: pytest.LogCaptureFixture
+) -> None:
     (upper,) = await node.open_writable("a", 1)
     (upper / "one").write_bytes(b"")
     (upper.parent.parent / "record.json").write_text("{")
     node.start()
     (kept,) = (node.directory / "lost").glob("a-*/0-0/upper/one")
     assert kept.exists()
+    assert await node.served(lambda: any("that are in no version: a-" in line for line in caplog.messages))
+    # Where the disk is short it goes at last.
+    await node.volumes.evict()
+    assert not kept.exists()
 
 
 async def test_a_container_that_an_agent_left_frozen_goes_on_with_the_next(node: Node) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from squall.agent.spread import make_apart, spread_apart
 from squall.agent.volume.commit import Written
+from squall.agent.volume.lost import LostWrites
 from squall.agent.volume.note import Note
 from squall.protocol.records import from_wire, record, to_wire
 from squall.runtime.errors import RuntimeFailure
@@ -92,10 +93,10 @@ class HolderRecords:
 
     Args:
         gone: on the same file system, for what is on its way out.
-        lost: the same, for what cannot be told.
+        lost: takes what cannot be told.
     """
 
-    def __init__(self, directory: Path, gone: Path, lost: Path) -> None:
+    def __init__(self, directory: Path, gone: Path, lost: LostWrites) -> None:
         self._directory = directory
         self._gone = gone
         self._lost = lost
@@ -112,10 +113,7 @@ class HolderRecords:
             if holder is not None:
                 yield holder
             elif any(one.is_dir() for one in path.iterdir()):
-                self._lost.mkdir(mode=0o700, exist_ok=True)
-                place = self._lost / f"{path.name}-{secrets.token_hex(4)}"
-                os.rename(path, place)
-                _log.error("what %s wrote to volumes is kept in %s, and is not committed", path.name, place)
+                self._lost.keep(path)
             else:
                 remove_tree(str(path))
 

@@ -4,7 +4,7 @@
     <data>/volumes/contents/    what is in the files (`contents.py`)
     <data>/volumes/written/     what containers have written (`holder.py`)
     <data>/volumes/gone/        on its way out
-    <data>/volumes/lost/        what was written by whom nobody can tell
+    <data>/volumes/lost/        what was written, nobody can tell to which volume (`lost.py`)
 
 What a container has written stays until it is in a commit: it outlives the container, the agent and the spawner, and is
 committed by the next agent if need be.
@@ -28,6 +28,7 @@ from squall.agent.volume.commit import CHANGED, OPEN, Committer, Written
 from squall.agent.volume.contents import VolumeContents
 from squall.agent.volume.hold import VolumeHold
 from squall.agent.volume.holder import Holder, HolderRecords, Mounted, WrittenRecord
+from squall.agent.volume.lost import LostWrites
 from squall.agent.volume.source import PeerVolumes
 from squall.agent.volume.trees import VolumeTrees
 from squall.protocol.errors import CONFLICT, NOT_FOUND, UNAVAILABLE, PlatformError
@@ -94,7 +95,8 @@ class NodeVolumes:
         self._runtime = runtime
         self._executor = executor
         self._monotonic = monotonic
-        self._records = HolderRecords(directory / "written", directory / "gone", directory / "lost")
+        self._lost = LostWrites(directory / "lost", space)
+        self._records = HolderRecords(directory / "written", directory / "gone", self._lost)
         self._contents = VolumeContents(directory / "contents", source, executor, space)
         self._trees = VolumeTrees(directory / "trees", source, self._contents, executor, self._roots)
         self._committer = Committer(source, executor, directory)
@@ -466,10 +468,11 @@ class NodeVolumes:
     # In the background
 
     async def evict(self) -> None:
-        """Remove trees that nobody has mounted, and contents when the disk is short."""
+        """Remove trees that nobody has mounted, and, when the disk is short, contents and at last what is lost."""
         try:
             await self._trees.evict()
             count = await self._contents.evict()
+            await self._aside(self._lost.make_room)
         except OSError as error:
             _log.warning("what nobody uses of volumes cannot be removed: %s", error)
         else:
@@ -479,6 +482,7 @@ class NodeVolumes:
     async def run(self) -> None:
         """Commit in the background, for ever; also what earlier containers have left."""
         evict_at = self._monotonic() + EVICT_S
+        self._tasks.start(self._aside(self._lost.say))
         while True:
             if self._monotonic() > evict_at:
                 evict_at = self._monotonic() + EVICT_S
