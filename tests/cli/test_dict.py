@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import squall
-from squall.cli import main
+from squall.cli import main, tables
 from squall.exception import AlreadyExistsError, InvalidError, NotFoundError
 from squall.sdk import _client
 from tests.sdk.real_server import RealServer
@@ -49,6 +49,26 @@ def test_a_dict_is_made_listed_and_deleted(server: RealServer) -> None:
     assert isinstance(invoke("delete", "cache", "--yes").exception, NotFoundError)
     assert invoke("delete", "cache", "--yes", "--allow-missing").exit_code == 0
     assert json.loads(invoke("list", "--json").stdout) == []
+
+
+@pytest.mark.parametrize("kind", ["dict", "queue", "volume", "secret"])
+def test_a_list_that_ends_where_there_may_be_more_says_so(
+    server: RealServer, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    def ran(*arguments: str) -> Result:
+        result = CliRunner().invoke(main.squall, [kind, *arguments])
+        assert result.exit_code == 0, result.output
+        return result
+
+    monkeypatch.setattr(tables, "LIST_MAX", 2)
+    values = ["A=1"] if kind == "secret" else []
+    ran("create", "one", *values)
+    assert ran("list").stderr == ""
+    for name in ("two", "three"):
+        ran("create", name, *values)
+    for listed in (ran("list"), ran("list", "--json")):
+        assert listed.stderr == "(The first 2 are shown; there may be more.)\n"
+    assert len(json.loads(listed.stdout)) == 2
 
 
 def test_a_value_is_shown_and_a_missing_key_is_told(cache: squall.Dict) -> None:

@@ -61,7 +61,7 @@ def show_list(
         (one.name, tables.local_time(one.created_at), one.created_by or None, *columns)
         for one, columns in zip(found, more)  # noqa: B905 - nothing more is said of any number of them
     ]
-    tables.show(("Name", "Created at", "Created by", *titles), rows, is_json=is_json)
+    tables.show(("Name", "Created at", "Created by", *titles), rows, is_json=is_json, is_of_all=True)
 
 
 def delete(kind: str, name: str, allow_missing: bool, yes: bool) -> None:

@@ -53,7 +53,7 @@ def list_containers(app_id: str, include_stopped: bool, is_json: bool) -> None:
     ]
     why = ("Ended because",) if include_stopped else ()
     headings = ("Container ID", "App ID", "App Name", "Function", "State", "Path", "Start Time", *why)
-    tables.show(headings, rows, is_json=is_json, spare=("App ID", "Path", "Start Time", "App Name"))
+    tables.show(headings, rows, is_json=is_json, spare=("App ID", "Path", "Start Time", "App Name"), is_of_all=True)
 
 
 @container_group.command("show", epilog="Example: squall container show ct-…")

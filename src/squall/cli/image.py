@@ -130,6 +130,7 @@ def tree(is_json: bool) -> None:
     for line in draw(branches):
         click.echo(line)
     click.echo(totals(images), err=True)
+    tables.say_if_cut(len(images))
 
 
 @image_group.command("logs", epilog="Example: squall image logs im-… --all")

@@ -41,7 +41,7 @@ def list_names(prefix: str, is_all: bool, is_json: bool) -> None:
     ]
     headings = ("Name", "Image ID", "Published at", "Is current" if is_json else "Now")
     shown = len(headings) if is_all or is_json else len(headings) - 1
-    tables.show(headings[:shown], [row[:shown] for row in rows], is_json=is_json)
+    tables.show(headings[:shown], [row[:shown] for row in rows], is_json=is_json, is_of_all=True)
 
 
 def _now(is_current: bool) -> str | None:

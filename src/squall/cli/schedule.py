@@ -29,14 +29,14 @@ def schedule_group() -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_schedules(app: str, is_json: bool) -> None:
     """List the schedules of deployed apps."""
-    wanted = ScheduleList(app, environment=environment_of(None))
+    wanted = ScheduleList(app, tables.LIST_MAX, environment=environment_of(None))
     pages = () if is_list_empty() else ask_pages("ScheduleList", wanted, ScheduleListing)
     schedules = [one for page in pages for one in page.schedules]
     headings = ("App", "Function", "Schedule", "Next run", "Last run", "Result", "Passed over", "Last call")
     # Few are passed over, and a call's id is for programs: people see the first where it says something.
     has_passed = any(one.skipped_count for one in schedules)
     shown = len(headings) if is_json else 7 if has_passed else 6
-    tables.show(headings[:shown], [_row(one)[:shown] for one in schedules], is_json=is_json)
+    tables.show(headings[:shown], [_row(one)[:shown] for one in schedules], is_json=is_json, is_of_all=True)
 
 
 def _row(one: ScheduleInfo) -> tuple[object, ...]:

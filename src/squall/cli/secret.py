@@ -130,7 +130,7 @@ def list_secrets(is_json: bool) -> None:
         for page in pages
         for one in page.secrets
     ]
-    tables.show(("Name", "Created at", "Created by", "Last used at"), rows, is_json=is_json)
+    tables.show(("Name", "Created at", "Created by", "Last used at"), rows, is_json=is_json, is_of_all=True)
 
 
 @secret_group.command("delete", epilog="Example: squall secret delete openai --yes")

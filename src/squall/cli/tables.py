@@ -29,16 +29,30 @@ no_color_option = click.option(
 GAP = 2
 """Columns of a terminal between two of a table."""
 LIST_MAX = 10_000
-"""What a list is asked for when all of it is wanted."""
+"""What a list is asked for when all of it is wanted; it says so where that was not all (`say_if_cut`)."""
+
+
+def say_if_cut(count: int) -> None:
+    """Tell people, beside the output, of a list that has as much as was asked for."""
+    if count >= LIST_MAX:
+        click.echo(f"(The first {LIST_MAX:,} are shown; there may be more.)", err=True)
 
 
 def show(
-    headings: Sequence[str], rows: Sequence[Sequence[object]], *, is_json: bool, spare: Sequence[str] = ()
+    headings: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    is_json: bool,
+    spare: Sequence[str] = (),
+    is_of_all: bool = False,
 ) -> None:
     """Print rows under headings, or as JSON objects whose keys are the headings in lower case with underscores.
 
     `spare`: columns that a terminal without room for all goes without, one after the other; programs get all of them.
+    `is_of_all`: `LIST_MAX` were asked for.
     """
+    if is_of_all:
+        say_if_cut(len(rows))
     if is_json:
         keys = [re.sub(r"[^a-z0-9]+", "_", heading.lower()).strip("_") for heading in headings]
         click.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows], indent=2, default=str))

@@ -7,15 +7,16 @@ import json
 import click
 
 from squall.cli import tables
+from squall.cli.asset import all_of
 from squall.cli.confirmation import confirm
 from squall.cli.environment import environment_option
-from squall.cli.server_calls import ask, ask_pages, is_list_empty, require_server
+from squall.cli.server_calls import ask, require_server
 from squall.cli.volume_download import get
 from squall.cli.volume_files import at, copy, ls, remove
 from squall.cli.volume_history import diff, gc, history, retention, rollback
 from squall.cli.volume_target import as_argument, asset_of, retention_text
 from squall.cli.volume_upload import put
-from squall.protocol.asset import VOLUME, AssetDelete, AssetInfo, AssetList, AssetListing, AssetRename
+from squall.protocol.asset import VOLUME, AssetDelete, AssetInfo, AssetRename
 from squall.protocol.empty import Empty
 from squall.protocol.volume import VolumeRetention, VolumeRetentionPut, VolumeUsage, VolumeUsageGet
 from squall.sdk._asset import check_name, creation
@@ -59,14 +60,11 @@ def create(name: str, version: str | None) -> None:
 @click.option("--json", "is_json", is_flag=True, help="As JSON.")
 def list_volumes(is_json: bool) -> None:
     """List volumes, the newest first."""
-    wanted = AssetList(VOLUME, environment_of(None), tables.LIST_MAX)
-    pages = () if is_list_empty() else ask_pages("AssetList", wanted, AssetListing)
     rows = [
-        (one.name, one.asset_id, tables.local_time(one.created_at), one.created_by or None)
-        for page in pages
-        for one in page.assets
+        (one.name, one.asset_id, tables.local_time(one.created_at), one.created_by or None) for one in all_of(VOLUME)
     ]
-    tables.show(("Name", "Volume ID", "Created at", "Created by"), rows, is_json=is_json, spare=("Volume ID",))
+    headings = ("Name", "Volume ID", "Created at", "Created by")
+    tables.show(headings, rows, is_json=is_json, spare=("Volume ID",), is_of_all=True)
 
 
 @volume_group.command("info", epilog="Example: squall volume info weights")
