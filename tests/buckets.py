@@ -71,6 +71,9 @@ class Store:
         data: bytes = self.s3().get_object(Bucket=BUCKET, Key=key)["Body"].read()
         return data
 
+    def delete(self, key: str) -> None:
+        self.s3().delete_object(Bucket=BUCKET, Key=key)
+
     def keys(self) -> list[str]:
         """Of objects, without those that stand for directories."""
         listed = self.s3().list_objects_v2(Bucket=BUCKET).get("Contents", [])

@@ -14,7 +14,7 @@ import pytest
 
 from squall.agent.bucket import files_dir
 from squall.agent.disk_use import deleted_use
-from squall.runtime.bucket.program import S3FS_PROGRAMS
+from squall.runtime.bucket.program import LOOK_AGAIN_S, S3FS_PROGRAMS
 from squall.runtime.cgroup import detect_cgroups
 from squall.runtime.client import SpawnerRuntime
 from squall.runtime.errors import FeatureMissing, RuntimeFailure
@@ -151,6 +151,59 @@ async def test_two_buckets_of_a_container_and_buckets_of_two_are_apart(container
     assert ended.stdout == "/data:\na\n\n/else/where:\nb\n"
     assert (other.stdout, without.stdout) == ("b\n", "")
     assert store.keys() == ["a"]
+
+
+async def test_what_others_change_is_there_when_a_file_is_opened(containers: Containers, store: Store) -> None:
+    store.put("a", b"one")
+    running = await containers.start("sleep", "600", buckets=[bucket()], network=store.slot)
+
+    for content in (b"one", b"two", b"longer than before", b"4"):
+        store.put("a", content)
+        assert (await containers.exec(running, "cat", "/data/a")).stdout == content.decode()
+        assert (await containers.exec(running, "cat", "/data/a")).stdout == content.decode()
+
+
+async def test_what_others_put_and_delete_is_in_lists_before_long(containers: Containers, store: Store) -> None:
+    store.put("dir/a", b"one")
+    store.put("dir/b", b"two")
+    running = await containers.start("sleep", "600", buckets=[bucket()], network=store.slot)
+    assert (await containers.exec(running, "ls", "/data/dir")).stdout == "a\nb\n"
+
+    store.delete("dir/a")
+    store.put("dir/c", b"three")
+
+    async with asyncio.timeout(LOOK_AGAIN_S + 5):
+        while (listed := (await containers.exec(running, "ls", "/data/dir")).stdout) != "b\nc\n":
+            assert set(listed.split()) <= {"a", "b", "c"}
+
+
+async def test_of_two_that_write_a_file_the_last_that_closes_it_has_it(containers: Containers, store: Store) -> None:
+    store.put("a", b"before")
+    first = await containers.start(*_writer("first"), buckets=[bucket()], network=store.slot)
+    second = await containers.start(*_writer("second, and longer"), buckets=[bucket()], network=store.slot)
+    for running in (first, second):
+        await running.stdout.read_until("opened")
+
+    for running, content in ((second, b"second, and longer"), (first, b"first")):
+        await containers.exec(running, "touch", "/tmp/go-on")
+        await running.stdout.read_until("closed")
+        assert store.get("a") == content
+
+
+def _writer(text: str) -> list[str]:
+    """Opens a file of the bucket and writes, and closes it when it is told. A shell would close it at once."""
+    script = f"""
+import os, time
+fd = os.open("/data/a", os.O_WRONLY | os.O_TRUNC)
+os.write(fd, {text.encode()!r})
+print("opened", flush=True)
+while not os.path.exists("/tmp/go-on"):
+    time.sleep(0.02)
+os.close(fd)
+print("closed", flush=True)
+time.sleep(600)
+"""
+    return ["python3", "-c", script]
 
 
 async def test_links_and_odd_keys_lead_nowhere_else(containers: Containers, store: Store) -> None:
