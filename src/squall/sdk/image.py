@@ -203,7 +203,7 @@ class Image:
         names = texts_of("apt_install", packages)
         if not names:
             return self
-        return self._run("apt_install", {"packages": names}, env, secrets, force_build)
+        return self._and(self._run_step("apt_install", {"packages": names}, env, secrets, force_build))
 
     def pip_install(
         self,
@@ -340,7 +340,9 @@ class Image:
         found = _image_lowering.private_repositories(repositories, git_user, options, bool(secrets))
         variables: dict[str, str | None] = {**check_env(env, "Image.pip_install_private_repos"), **found.env}
         image = self.apt_install("git", "ca-certificates")
-        return image._run("pip_install", found.arguments, variables, secrets, force_build, "pip_install_private_repos")
+        title = "pip_install_private_repos"
+        step = self._run_step("pip_install", found.arguments, variables, secrets, force_build, title)
+        return image._and(step)
 
     def uv_sync(
         self,
@@ -453,7 +455,8 @@ class Image:
         lines = texts_of("run_commands", commands)
         if not lines:
             return self
-        return self._run("run_commands", {"commands": lines}, env, secrets, force_build, volumes=volumes)
+        step = self._run_step("run_commands", {"commands": lines}, env, secrets, force_build, volumes=volumes)
+        return self._and(step)
 
     def dockerfile_commands(
         self,
@@ -733,18 +736,6 @@ class Image:
             volumes=volumes_of(method, volumes),
         )
 
-    def _run(
-        self,
-        name: str,
-        arguments: dict[str, Any],
-        env: Env,
-        secrets: Secrets,
-        force_build: bool,
-        title: str = "",
-        volumes: Mapping[str | PurePosixPath, object] | None = None,
-    ) -> Image:
-        return self._and(self._run_step(name, arguments, env, secrets, force_build, title, volumes))
-
     def _pip(
         self,
         method: str,
@@ -757,7 +748,7 @@ class Image:
         names = package_names(method, packages)
         if not names and not options["extra_options"]:
             return self
-        return self._run("pip_install", {"packages": names, **options}, env, secrets, force_build)
+        return self._and(self._run_step("pip_install", {"packages": names, **options}, env, secrets, force_build))
 
     def _with_python(self, python_version: str | None, method: str, *, force_build: bool) -> Image:
         if python_version is None:

@@ -16,7 +16,7 @@ from squall.protocol.errors import UNAVAILABLE, PlatformError
 from squall.protocol.function import GVISOR
 from squall.protocol.guest import LIBRARY_DIR
 from squall.protocol.image import ImageConfig
-from squall.protocol.node import ContainerStart
+from squall.protocol.node import ContainerStart, ContainerStarted
 from squall.protocol.records import replace
 from squall.protocol.request import Request
 from squall.protocol.template import FUNCTION, IMAGE
@@ -30,7 +30,7 @@ from squall.protocol.volume import (
     VolumeVersion,
 )
 from squall.runtime.errors import RuntimeFailure
-from squall.runtime.spec import Volume
+from squall.runtime.spec import ContainerSpec, Volume
 from tests.agent.nodes import filled, node, snapshot, specs, started, template_of
 from tests.agent.parts import ServerEnd, until
 from tests.agent.world import World
@@ -133,20 +133,26 @@ async def test_a_cell_is_for_the_volumes_that_it_was_made_with(world: World) -> 
         assert clone.container_id not in old
 
 
+async def snapshot_of_one_that_writes(world: World) -> tuple[ContainerSpec, ContainerStarted]:
+    """A template that has written to its volume by the time that it is ready, and how the start went that asked for
+    it."""
+    world.may_report.clear()
+    starting = asyncio.ensure_future(snapshot(world, volumes=EMPTY))
+    await until(lambda: specs(world, "tp-"))
+    (template,) = specs(world, "tp-")
+    write_in(template.volumes[0], "downloaded", template.id_range.start)
+    world.may_report.set()
+    _, answer = await starting
+    return template, answer
+
+
 async def test_what_a_template_writes_is_committed_before_it_is_forked_and_its_forks_begin_with_it(
     world: World,
 ) -> None:
     server = world.server
     assert isinstance(server, VolumeServer)
-    world.may_report.clear()
     async with node(world) as agent:
-        starting = asyncio.ensure_future(snapshot(world, volumes=EMPTY))
-        await until(lambda: specs(world, "tp-"))
-        (template,) = specs(world, "tp-")
-        write_in(template.volumes[0], "downloaded", template.id_range.start)
-        world.may_report.set()
-
-        _, answer = await starting
+        template, answer = await snapshot_of_one_that_writes(world)
 
         assert answer.path == "fork"
         assert [(one.created_by, one.changes[0].path) for one in server.commits] == [
@@ -179,15 +185,8 @@ async def test_a_template_whose_writes_cannot_be_committed_is_not_forked(world: 
     server = world.server
     assert isinstance(server, VolumeServer)
     server.is_refusing = True
-    world.may_report.clear()
     async with node(world) as agent:
-        starting = asyncio.ensure_future(snapshot(world, volumes=EMPTY))
-        await until(lambda: specs(world, "tp-"))
-        (template,) = specs(world, "tp-")
-        write_in(template.volumes[0], "downloaded", template.id_range.start)
-        world.may_report.set()
-
-        _, answer = await starting
+        _, answer = await snapshot_of_one_that_writes(world)
 
         assert answer.path == "plain"
         assert "no commits now" in answer.cause
