@@ -64,6 +64,11 @@ async def test_ephemeral_ones_have_an_owner_and_no_name(store: Store) -> None:
     await store.assets.put(make_asset(9))
 
     assert sorted(await store.assets.owned(), key=lambda one: one.asset_id) == owned
+    assert await store.assets.delete_of("") == frozenset()
+    assert await store.assets.delete_of("/cl-2") == frozenset()
+    assert await store.assets.delete_of("/cl-1") == {one.asset_id for one in owned}
+    assert await store.assets.owned() == ()
+    assert await store.assets.get("di-9") is not None
     assert len(await store.assets.names(DICT, "", 10)) == 1
 
 

@@ -59,6 +59,9 @@ class AssetStore(Protocol):
     async def delete(self, asset_ids: frozenset[str]) -> None:
         """Forget these assets: nobody finds them any more. What is in them is still there, until it is purged."""
 
+    async def delete_of(self, owner: str) -> frozenset[str]:
+        """Forget the ephemeral ones that this owner has, and nobody else's; their ids."""
+
     async def delete_in(self, environment: str) -> int:
         """Forget all assets of an environment; how many had a name."""
 

@@ -72,6 +72,12 @@ class MemoryAssets:
         self._garbage |= asset_ids & self._assets.keys()
         self._assets = {asset_id: one for asset_id, one in self._assets.items() if asset_id not in asset_ids}
 
+    async def delete_of(self, owner: str) -> frozenset[str]:
+        """See `AssetStore`."""
+        gone = frozenset(one.asset_id for one in self._assets.values() if one.owner == owner != "")
+        await self.delete(gone)
+        return gone
+
     async def delete_in(self, environment: str) -> int:
         """See `AssetStore`."""
         gone = [one for one in self._assets.values() if one.environment == environment]

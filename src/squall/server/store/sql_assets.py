@@ -86,6 +86,11 @@ class SqlAssets:
         """See `AssetStore`."""
         await self._database.write(_delete, asset_ids)
 
+    async def delete_of(self, owner: str) -> frozenset[str]:
+        """See `AssetStore`."""
+        gone: frozenset[str] = await self._database.write(_delete_of, owner)
+        return gone
+
     async def delete_in(self, environment: str) -> int:
         """See `AssetStore`."""
         count: int = await self._database.write(_delete_in, environment)
@@ -198,14 +203,22 @@ def _rename_one(connection: Connection, asset_id: str, name: str) -> StoredAsset
 
 
 def _delete(connection: Connection, requests: Sequence[frozenset[str]]) -> list[int]:
-    return [_delete_those(connection, ASSETS.c.asset_id.in_(sorted(asset_ids))) for asset_ids in requests]
+    return [len(_delete_those(connection, ASSETS.c.asset_id.in_(sorted(asset_ids)))) for asset_ids in requests]
+
+
+def _delete_of(connection: Connection, owners: Sequence[str]) -> list[frozenset[str]]:
+    return [frozenset(_delete_those(connection, ASSETS.c.owner == owner)) if owner else frozenset() for owner in owners]
 
 
 def _delete_in(connection: Connection, environments: Sequence[str]) -> list[int]:
-    return [_delete_those(connection, ASSETS.c.environment == environment) for environment in environments]
+    return [
+        sum(map(bool, _delete_those(connection, ASSETS.c.environment == environment).values()))
+        for environment in environments
+    ]
 
 
-def _delete_those(connection: Connection, are_they: sa.ColumnElement[bool]) -> int:
+def _delete_those(connection: Connection, are_they: sa.ColumnElement[bool]) -> dict[str, str | None]:
+    """Names by id."""
     columns = (ASSETS.c.asset_id, ASSETS.c.content_id, ASSETS.c.kind, ASSETS.c.name)
     gone = connection.execute(sa.select(*columns).where(are_they)).all()
     connection.execute(sa.delete(ASSETS).where(are_they))
@@ -214,7 +227,7 @@ def _delete_those(connection: Connection, are_they: sa.ColumnElement[bool]) -> i
         # What was cleared out of one under its id is garbage already.
         rows = [{"asset_id": one_id, "kind": kind} for one_id, kind in kinds.items()]
         upsert(connection, ASSET_GARBAGE, rows)
-    return sum(one.name is not None for one in gone)
+    return {one.asset_id: one.name for one in gone}
 
 
 def _purge(connection: Connection, limits: Sequence[int]) -> list[bool]:

@@ -268,6 +268,28 @@ async def test_an_ephemeral_one_of_a_container_goes_with_the_container() -> None
         assert not await is_there(stage.client, made.asset_id)
 
 
+async def test_what_is_somebody_else_s_does_not_go_with_who_asked_for_its_id() -> None:
+    async with staged() as stage:
+        await stage.client.ask("EnvironmentCreate", EnvironmentCreate("prod"), EnvironmentInfo)
+        named, held = await create(stage.client, creation(environment="prod")), await create(stage.client, creation(""))
+        client = await inside(stage)
+        own = await create(client, creation(""))
+
+        for one in (named, held):
+            asked = AssetCreate(one.asset_id, DICT, "", created_by="eve")
+            assert (await failure_of(create(client, asked))).code == "conflict"
+        assert (
+            await failure_of(client.ask("AssetDelete", AssetDelete(DICT, named.asset_id), Empty))
+        ).code == "forbidden"
+        for guest in list(stage.node.guests.values()):
+            guest.exit()
+        await stage.pass_time(1)
+
+        assert not await is_there(stage.client, own.asset_id)
+        assert await is_there(stage.client, named.asset_id)
+        assert await is_there(stage.client, held.asset_id)
+
+
 async def test_one_client_has_a_thousand_ephemeral_ones_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("squall.server.dispatch.asset.assets.EPHEMERAL_MAX", 2)
     async with staged() as stage:

@@ -79,6 +79,8 @@ class Assets:
         self._is_purging = False
         self.on_deleted: list[Callable[[str], None]] = []
         """Told the id of each that is gone."""
+        self.is_mounted: Callable[[Caller, str], bool] = lambda caller, asset_id: False
+        """Whether the caller is code in a container that has this volume mounted."""
 
     async def load(self) -> None:
         """Wait for the owners of ephemeral ones, and go on with what is left to purge."""
@@ -185,6 +187,9 @@ class Assets:
         if kept.kind != record.kind or (kept.environment, kept.name, kept.owner) != (
             record.environment, record.name, owner
         ):  # fmt: skip
+            if kept.owner != owner:
+                # Somebody else's is not to go with this client.
+                self._disown(owner, record.asset_id)
             raise PlatformError(CONFLICT, f"{method}: {record.asset_id} is another {kept.kind}")
         if not is_same and not record.may_exist:
             where = f"environment {shown(record.environment)}"
@@ -194,7 +199,22 @@ class Assets:
 
     async def get(self, caller: Caller, record: AssetGet) -> AssetInfo:
         """See `AssetGet`."""
-        return self.info(await self.find(caller, "AssetGet", record.kind, record.asset, record.environment))
+        try:
+            found = await self.find(caller, "AssetGet", record.kind, record.asset, record.environment)
+        except PlatformError as error:
+            mounted = await self._mounted(caller, record) if error.code == FORBIDDEN else None
+            if mounted is None:
+                raise
+            found = mounted
+        return self.info(found)
+
+    async def _mounted(self, caller: Caller, record: AssetGet) -> StoredAsset | None:
+        """One of another environment that somebody outside has had mounted where the caller is."""
+        if is_id(record.asset, ASSET_KINDS[record.kind]):
+            asset = await self._store.get(record.asset)
+        else:
+            asset = await self._store.find(record.kind, record.environment, record.asset)
+        return asset if asset is not None and self.is_mounted(caller, asset.asset_id) else None
 
     async def list_some(self, caller: Caller, record: AssetList) -> AssetListing:
         """See `AssetList`."""
@@ -254,6 +274,12 @@ class Assets:
             self._owned[owner] -= asset_ids
             if not self._owned[owner]:
                 del self._owned[owner]
+
+    def _disown(self, owner: str, asset_id: str) -> None:
+        owned = self._owned.get(owner, set())
+        owned.discard(asset_id)
+        if not owned:
+            self._owned.pop(owner, None)
 
     def info(self, asset: StoredAsset) -> AssetInfo:
         """As it is shown."""
@@ -321,7 +347,10 @@ class Assets:
     async def _expire(self, owner: str) -> None:
         self._timers.pop(owner, None)
         try:
-            await self._delete(frozenset(self._owned.get(owner, ())))
+            # By the store's word for whose they are: what is only asked for may be somebody else's.
+            self._forget(await self._store.delete_of(owner))
+            self._owned.pop(owner, None)
+            self.purge_soon()
         except PlatformError as error:
             _log.warning("ephemeral assets of %s are left for now: %s", owner, error)
             self._away(owner, self._config.restart_grace_s)
