@@ -9,6 +9,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -162,7 +163,50 @@ def test_a_value_whose_class_is_not_here_is_named_and_leaves_the_others(
         cache.get("k")
     assert cache["l"] == 1
     assert set(cache.keys()) == {"k", "l"}
-    del cache["l"]
+    with pytest.raises(DeserializationError, match="dict cache, key 'k': cannot read a value"):
+        cache.pop("k")
+    assert set(cache.keys()) == {"k", "l"}
+    del cache["k"], cache["l"]
+    assert list(cache.keys()) == []
+
+
+def test_what_is_popped_for_somebody_who_is_interrupted_is_put_back(
+    cache: squall.Dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache["k"] = large = os.urandom(2 * 2**20)
+
+    def interrupt(client: object, sha256: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as context:
+        context.setattr("squall.sdk._blob.get", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            cache.pop("k")
+
+    # Whoever is interrupted waits for nothing.
+    deadline = time.monotonic() + 10
+    while (found := cache.get("k")) is None:
+        assert time.monotonic() < deadline, "it is lost"
+    assert found == large
+
+
+def test_a_newer_value_stays_where_what_was_popped_is_put_back(
+    cache: squall.Dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache["k"] = Vanishing()
+    put, others = cache._give_back, squall.Dict.from_name("cache")
+
+    def late(entry: Any) -> Any:
+        others["k"] = "newer"
+        return put(entry)
+
+    monkeypatch.setattr(cache, "_give_back", late)
+    with monkeypatch.context() as context:
+        context.delattr(sys.modules[__name__], "Vanishing")
+        with pytest.raises(DeserializationError):
+            cache.pop("k")
+
+    assert cache["k"] == "newer"
 
 
 def test_plain_keys_are_the_same_bytes_however_they_came_about() -> None:

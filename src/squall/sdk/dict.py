@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from squall.exception import ConflictError, DeserializationError, NotFoundError, RequestSizeError, SerializationError
+from squall.exception import (
+    ConflictError,
+    DeserializationError,
+    Error,
+    NotFoundError,
+    RequestSizeError,
+    SerializationError,
+)
 from squall.protocol.asset import DICT
 from squall.protocol.dict import (
     KEY_BYTES_MAX,
@@ -42,6 +50,7 @@ from squall.sdk._value_text import value_text
 
 if TYPE_CHECKING:
     from squall.sdk._client import Client
+    from squall.sdk._pending import Pending
     from squall.sdk.types import DictInfo
 
 TRIES_MAX = 3
@@ -91,7 +100,7 @@ class Dict(Asset):
         *, client: Client | None = None, environment_name: str | None = None
     ) -> AsyncGenerator[Dict, None]:
         """A dict without a name, for as long as the block runs; other processes use it by its handle."""
-        async for made in held(Dict, environment_name, client):
+        async with held(Dict, environment_name, client) as made:
             yield made
 
     @blocking
@@ -167,22 +176,33 @@ class Dict(Asset):
 
         Raises:
             KeyError: there is no such key, and no default.
+            DeserializationError: the value cannot be read here; it is there again, unless somebody has put another one.
         """
-        return await self._pop(key, default)
-
-    async def _pop(self, key: Any, default: Any = _MISSING) -> Any:
-        request_id = new_id("rq")
-        record = DictPop(await self._resolved(), request_id, self._take_done())
-        client = client_of(self._client)
-        found, body = await client.request_with_body("DictPop", record, DictValue, self._key(key))
+        request_id, encoded = new_id("rq"), self._key(key)
+        found, body = await self._take(request_id, encoded)
         if not found.is_there:
             if default is _MISSING:
                 raise KeyError(key)
             return default
         try:
             return await self._value(key, body, found.blob_sha256)
+        except BaseException as error:
+            back = self._give_back((encoded, body, found.blob_sha256))
+            if isinstance(error, Exception):
+                with suppress(Error):
+                    await back
+            raise
         finally:
             self._done.append(request_id)
+
+    async def _take(self, request_id: str, encoded: bytes) -> tuple[DictValue, bytes]:
+        record = DictPop(await self._resolved(), request_id, self._take_done())
+        return await client_of(self._client).request_with_body("DictPop", record, DictValue, encoded)
+
+    def _give_back(self, entry: Entry) -> Pending[Any]:
+        packed, body = pack([entry])
+        record = DictPut(self._asset_id, new_id("rq"), packed, skip_if_exists=True)
+        return client_of(self._client).ask("DictPut", record, body)
 
     # Many entries
 
@@ -278,7 +298,14 @@ class Dict(Asset):
 
     def __delitem__(self, key: Any) -> None:
         """Take an entry out, or KeyError."""
-        BlockingCall(self._pop, "pop")(key)
+        BlockingCall(self._delete, "pop")(key)
+
+    async def _delete(self, key: Any) -> None:
+        request_id = new_id("rq")
+        found, _ = await self._take(request_id, self._key(key))
+        self._done.append(request_id)
+        if not found.is_there:
+            raise KeyError(key)
 
     def __contains__(self, key: Any) -> bool:
         """As `contains`."""
