@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from squall import exception
 from squall.exception import InvalidError, NotFoundError
 from squall.protocol.asset import ASSET_KINDS, AssetCreate, AssetDelete, AssetGet, AssetInfo
 from squall.protocol.empty import Empty
@@ -171,6 +173,7 @@ def _handle(kind: type[A], name: str, environment: str, asset_id: str, is_create
     return kind._make(name, environment, asset_id=asset_id, is_created=is_created)
 
 
+@asynccontextmanager
 async def held(kind: type[A], environment_name: str | None, client: Client | None) -> AsyncGenerator[A, None]:
     """While the block runs, there is an ephemeral asset; other processes can use it, by its handle."""
     known = client_of(client)
@@ -182,10 +185,10 @@ async def held(kind: type[A], environment_name: str | None, client: Client | Non
         yield kind._of_info(info, client)
     finally:
         known.let_go(record.asset_id)
-        try:
+        # Somebody may have deleted it, or it could not be made; and without a server it goes as that of a client that
+        # is gone. Either is no reason to hide what the block has raised.
+        with suppress(NotFoundError, exception.ConnectionError):
             await known.request("AssetDelete", AssetDelete(kind._kind, record.asset_id), Empty)
-        except NotFoundError:
-            pass  # somebody deleted it, or it could not be made
 
 
 # What others say of them
@@ -237,7 +240,9 @@ def check_name(name: object, what: str) -> str:
         InvalidError: it cannot.
     """
     if not isinstance(name, str) or not re.match(NAME, name):
-        raise InvalidError(f"{what}: {value_text(name)} is no name: use {NAME_RULE}")
+        # What is no string may be values of a secret.
+        shown = value_text(name) if isinstance(name, str) else f"a {type(name).__name__}"
+        raise InvalidError(f"{what}: {shown} is no name: use {NAME_RULE}")
     return name
 
 

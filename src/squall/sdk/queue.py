@@ -102,7 +102,7 @@ class Queue(Asset):
         environment_name: str | None = None,
     ) -> AsyncGenerator[Queue, None]:
         """A queue without a name, for as long as the block runs; other processes use it by its handle."""
-        async for made in held(Queue, environment_name, client):
+        async with held(Queue, environment_name, client) as made:
             yield made
 
     @blocking

@@ -149,12 +149,8 @@ class Volume(Asset):
     ) -> AsyncGenerator[Volume, None]:
         """While the block runs, there is a volume without a name."""
         _check_kind(version, "Volume.ephemeral")
-        holding = held(Volume, environment_name, client)
-        try:
-            async for volume in holding:
-                yield volume
-        finally:
-            await holding.aclose()
+        async with held(Volume, environment_name, client) as made:
+            yield made
 
     @blocking_static
     async def rename(
