@@ -47,7 +47,7 @@ class BucketStart:
     """A bucket of a container that is to start."""
 
     mount: BucketMount
-    keys: dict[str, str] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict, repr=False)
     """Of `KEY_NAMES`, what is in its secret. In the memory of the node, and written nowhere."""
 
 

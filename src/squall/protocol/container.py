@@ -85,7 +85,7 @@ class ContainerExec:
     has_pty: bool = False
     rows: int = 24
     columns: int = 80
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict, repr=False)
     cwd: str = ""
 
 

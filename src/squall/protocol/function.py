@@ -176,7 +176,7 @@ class FunctionSpec:
     definition: Definition
     image_id: str
     mounts: tuple[MountRef, ...] = ()
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict, repr=False)
     resources: Resources = Resources()
     scaling: Scaling = Scaling()
     retries: RetryPolicy = RetryPolicy()

@@ -207,7 +207,7 @@ class ImageBuild:
 
     spec: ImageSpec
     app_id: str = ""
-    secrets: dict[str, dict[str, str]] = field(default_factory=dict)
+    secrets: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
     """Variables and their values, by the name that steps have for them. Kept nowhere."""
     run_id: str = ""
     """Any text. What a forced build of this run has made, the others of the run take; empty: from no other build."""

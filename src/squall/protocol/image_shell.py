@@ -27,7 +27,7 @@ class ImageShell:
     """Of the names; empty for the default one."""
     secrets: tuple[str, ...] = ()
     """Names, or ids, of secrets whose variables the shell has."""
-    variables: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict, repr=False)
     """What is in these, from the server to a node."""
     volumes: tuple[str, ...] = ()
     """Names, or ids, of volumes, each mounted at `/mnt/NAME`; what is written there is committed, also at the end."""

@@ -31,7 +31,7 @@ class ImagePush:
     """Of the layers."""
     environment: str = ""
     """Of the published name, where that says none."""
-    secret: dict[str, str] = field(default_factory=dict)
+    secret: dict[str, str] = field(default_factory=dict, repr=False)
     """In place of user and password, variables as `from_registry` takes them. Kept nowhere, and in no log."""
 
 

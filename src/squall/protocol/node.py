@@ -82,7 +82,7 @@ class ContainerStart:
     function_id: str
     image_id: str
     mounts: tuple[MountRef, ...] = ()
-    env: dict[str, str] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict, repr=False)
     resources: Resources = field(default_factory=Resources)
     is_network_blocked: bool = False
     version: int = 0
@@ -96,7 +96,7 @@ class ContainerStart:
     follows_id: str = ""
     """The function that a deploy changes together with it: itself, or what it is a variant of. Empty where none does,
     as it is held to its version."""
-    secrets: dict[str, str] = field(default_factory=dict)
+    secrets: dict[str, str] = field(default_factory=dict, repr=False)
     """More variables: of what both have, `env` counts. They are in the memory of the node and of its containers,
     and are written nowhere."""
     secrets_mark: str = ""

@@ -41,13 +41,18 @@ _MISSING: Any = object()
 class _Factory:
     """In the place of a default that is made anew for each record."""
 
-    def __init__(self, make: Callable[[], Any]) -> None:
+    def __init__(self, make: Callable[[], Any], *, is_shown: bool) -> None:
         self.make = make
+        self.is_shown = is_shown
 
 
-def field(*, default_factory: Callable[[], R]) -> R:
-    """A field whose default is made anew for each record; of the same name as that of `dataclasses`."""
-    return cast("R", _Factory(default_factory))
+def field(*, default_factory: Callable[[], R], repr: bool = True) -> R:  # noqa: A002 - as in `dataclasses`
+    """A field whose default is made anew for each record; of the same name as that of `dataclasses`.
+
+    Args:
+        repr: whether its value is in the record's `repr`: False for what is in secrets.
+    """
+    return cast("R", _Factory(default_factory, is_shown=repr))
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -129,8 +134,11 @@ def _values_of(self: Any) -> tuple[Any, ...]:
 
 
 def _repr(self: Any) -> str:
-    values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
-    return f"{type(self).__qualname__}({values})"
+    values = []
+    for name, default in self.__record_defaults__.items():
+        is_shown = not isinstance(default, _Factory) or default.is_shown
+        values.append(f"{name}={getattr(self, name)!r}" if is_shown else f"{name}=…")
+    return f"{type(self).__qualname__}({', '.join(values)})"
 
 
 def _eq(self: Any, other: object) -> Any:

@@ -26,7 +26,7 @@ class SecretCreate:
     """
 
     asset_id: str
-    values: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict, repr=False)
     name: str = ""
     environment: str = ""
     created_by: str = ""
@@ -73,7 +73,7 @@ class SecretUpdate:
 
     secret: str
     """Its id, or its name."""
-    values: dict[str, str] = field(default_factory=dict)
+    values: dict[str, str] = field(default_factory=dict, repr=False)
     environment: str = ""
 
 

@@ -91,7 +91,7 @@ def secrets_of(method: str, given: Sequence[Secret] | None) -> tuple[Secret, ...
 
     wrong = [one for one in found if not isinstance(one, Secret)]
     if wrong:
-        raise InvalidError(f"Image.{method}(secrets=[{wrong[0]!r}]): give objects of squall.Secret")
+        raise InvalidError(f"Image.{method}(secrets=[a {type(wrong[0]).__name__}]): give objects of squall.Secret")
     return found
 
 

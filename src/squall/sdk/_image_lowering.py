@@ -54,7 +54,7 @@ def registry_step(tag: str, secret: Secret | None, force_build: bool) -> Step:
         from squall.sdk.secret import Secret  # cold start: images with secrets only
 
         if not isinstance(secret, Secret):
-            raise InvalidError(f"Image.from_registry(secret={secret!r}): it must be a squall.Secret")
+            raise InvalidError(f"Image.from_registry(secret=a {type(secret).__name__}): it must be a squall.Secret")
     return Step(
         "from_registry",
         {"tag": tag.removeprefix("docker://"), "force_build": force_build},

@@ -51,7 +51,7 @@ OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url"])
 INSTEAD = {
     "Conda": "write Image.micromamba()",
     "Mount": "add the files to the image, as in image.add_local_dir(…)",
-    "NetworkFileSystem": "squall.Volume takes its place, and is not in this version of Squall yet",
+    "NetworkFileSystem": "squall.Volume takes its place",
     "Stub": "it is called squall.App",
     "build": "write image.run_function(…)",
     "call_graph": "what get_call_graph() returns is in squall.types",

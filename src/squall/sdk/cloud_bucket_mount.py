@@ -57,7 +57,7 @@ class CloudBucketMount:
             if not isinstance(value, str) and (value is not None or name == "bucket_name"):
                 raise InvalidError(f"{what}: {name}={value_text(value)} must be a string")
         if secret is not None and not isinstance(secret, Secret):
-            raise InvalidError(f"{what}: secret={value_text(secret)} must be a squall.Secret")
+            raise InvalidError(f"{what}: secret= must be a squall.Secret, not a {type(secret).__name__}")
         check_flag("read_only", read_only, what)
         check_flag("requester_pays", requester_pays, what)
         check_flag("force_path_style", force_path_style, what)

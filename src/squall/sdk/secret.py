@@ -290,7 +290,11 @@ def check_secrets(given: object, what: str) -> tuple[Secret, ...]:
         return ()
     found = tuple(given) if isinstance(given, (list, tuple, set, frozenset)) else (None,)
     if not all(isinstance(one, Secret) for one in found):
-        raise InvalidError(f"{what}: secrets={value_text(given)} must be a list of squall.Secret objects")
+        # By their types: values are nobody's to read.
+        shown = type(given).__name__
+        if isinstance(given, (list, tuple)):
+            shown = f"[{', '.join(type(one).__name__ for one in given)}]"
+        raise InvalidError(f"{what}: secrets= must be a list of squall.Secret objects, not {shown}")
     return found
 
 
