@@ -134,6 +134,7 @@ class ControlPlane:
         self.environments.delete_assets = self.assets.delete_in
         self.volumes = Volumes(assets=self.assets, store=store, blobs=blobs, codec=codec, clock=self.clock)
         self.volume_mounts = VolumeMounts(assets=self.assets, volumes=self.volumes, fleet=self.fleet)
+        self.assets.is_mounted = self.volume_mounts.is_mounted
         self.volumes.garbage.held = self.volume_mounts.held
         self.fleet.starts.volumes = self.volume_mounts.starts
         self.secrets = Secrets(

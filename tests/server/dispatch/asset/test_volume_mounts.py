@@ -7,7 +7,10 @@ import asyncio
 import pytest
 
 from squall.protocol import volume as wire
+from squall.protocol.asset import VOLUME, AssetDelete, AssetGet, AssetInfo
+from squall.protocol.empty import Empty
 from squall.protocol.environment import EnvironmentCreate, EnvironmentInfo
+from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionOptions
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec
@@ -42,6 +45,29 @@ async def test_a_build_mounts_volumes_that_are_there_and_in_a_container_those_of
         for client in (stage.client, inside):
             await built(client, wire.VolumeMount(here, "/x"))
         assert [record.spec.steps[1].volumes[0].volume_id for record in stage.node.build_records] == [here] * 2
+
+
+async def test_a_container_finds_a_volume_of_another_environment_that_it_has_mounted_and_does_no_more_with_it() -> None:
+    async with staged() as stage:
+        await stage.client.ask("EnvironmentCreate", EnvironmentCreate("dev"), EnvironmentInfo)
+        mounted = await make_volume(stage.client, "weights", environment="dev")
+        other = await make_volume(stage.client, "others", environment="dev")
+        spec = await stage.client.function(min_containers=1, volumes=(wire.VolumeMount(mounted, "/x"),))
+        inside = await container_of(stage, spec)
+
+        async def find(asset: str, environment: str = "") -> str:
+            try:
+                found: AssetInfo = await inside.ask("AssetGet", AssetGet(VOLUME, asset, environment), AssetInfo)
+            except PlatformError as error:
+                return error.code
+            return found.asset_id
+
+        assert [await find(mounted), await find("weights", "dev")] == [mounted, mounted]
+        assert [await find(other), await find("others", "dev"), await find("none", "dev")] == ["forbidden"] * 3
+        read = wire.VolumeHistoryGet(mounted)
+        assert (await failure_of(inside.ask("VolumeHistoryGet", read, wire.VolumeHistory))).code == "forbidden"
+        delete = AssetDelete(VOLUME, mounted)
+        assert (await failure_of(inside.ask("AssetDelete", delete, Empty))).code == "forbidden"
 
 
 async def test_options_mount_volumes_that_are_there() -> None:

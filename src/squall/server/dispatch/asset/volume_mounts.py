@@ -177,6 +177,12 @@ class VolumeMounts:
                     raise
         raise PlatformError(UNAVAILABLE, f"{method}: the container's node is away; try again")
 
+    def is_mounted(self, caller: Caller, volume_id: str) -> bool:
+        """Whether the caller is code in a container that has it mounted."""
+        container_id = caller.client.container_id if caller.client is not None else ""
+        container = self._fleet.containers.get(container_id) or self.find_template(container_id)
+        return container is not None and any(mount.volume_id == volume_id for mount in container.spec.volumes)
+
     def _container_of(self, caller: Caller, method: str, volume_id: str) -> Container | Template:
         container_id = caller.client.container_id if caller.client is not None else ""
         container = self._fleet.containers.get(container_id) or self.find_template(container_id)
