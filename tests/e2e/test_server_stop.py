@@ -48,6 +48,26 @@ def test_containers_of_a_killed_server_are_named_and_ended_by_force_only(killed:
     assert (again.code, again.out) == (0, "Squall does not run\n")
 
 
+def test_what_a_server_cannot_take_away_itself_goes_by_force(fresh_squall: Installation) -> None:
+    assert fresh_squall.run("square.py").code == 0
+    pin = fresh_squall.data_dir / "network/netns/999"
+    pin.touch()
+    other = subprocess.Popen(["unshare", "--net", "sleep", "60"])
+    try:
+        own = os.readlink("/proc/self/ns/net")
+        wait_until(lambda: os.readlink(f"/proc/{other.pid}/ns/net") != own, "it has a network of its own", 10)
+        subprocess.run(["mount", "--bind", f"/proc/{other.pid}/ns/net", pin], check=True)
+
+        stopped = fresh_squall.command("server", "stop", "--force")
+    finally:
+        other.kill()
+        other.wait()
+
+    assert (stopped.code, stopped.out) == (0, "stopped Squall, and removed what it had left\n"), stopped
+    assert (fresh_squall.left_behind(), fresh_squall.undeleted()) == ([], [])
+    assert not os.path.ismount(pin)
+
+
 def test_templates_of_a_killed_server_go_without_force(
     make_installation: Callable[[Mapping[str, str]], Installation],
 ) -> None:

@@ -30,6 +30,7 @@ from squall.main.data_dir import (
 from squall.main.start import start
 from squall.protocol.errors import CONFLICT, ChannelClosed, PlatformError
 
+NOTHING_RUNS = "Squall does not run"
 STOP_S = 60.0
 KILL_S = 10.0
 WAYS_ON = "end them: squall server stop --force, or let a server take them over: squall server start"
@@ -102,7 +103,9 @@ def _stop(config: Config, *, is_forced: bool) -> str:
             raise DataDirError(f"cannot stop the server: {_why_not(error)}") from error
         _signal(lock, config, found, signal.SIGTERM)
     if _ends(lock, config, STOP_S):
-        return "stopped Squall"
+        # What it could not take away itself, as on a machine where all takes too long.
+        is_clear = not is_forced or os.geteuid() != 0 or _clear(lock, config, is_forced=True) == NOTHING_RUNS
+        return "stopped Squall" if is_clear else "stopped Squall, and removed what it had left"
     if is_forced:
         return _kill(lock, config, found)
     raise DataDirError(f"the server has not ended within {STOP_S:.0f} s; see {config.data_dir}/server.log")
@@ -153,7 +156,7 @@ def _clear(lock: ServerLock, config: Config, *, is_forced: bool) -> str:
         raise DataDirError(f"no server runs, but {who}; {WAYS_ON}")
     # What there is besides containers is root's to see.
     if not data_dir.is_dir() or (os.geteuid() != 0 and not count) or not find(data_dir):
-        return "Squall does not run"
+        return NOTHING_RUNS
     if not lock.acquire():
         raise DataDirError("another server has started meanwhile; stop it, too")
     try:

@@ -267,6 +267,9 @@ class NetworkPool:
                 await asyncio.gather(*self._background)
             if not self._in_use:
                 await self._run(self._node.tear_down)
+            else:
+                held = ", ".join(f"{slot.name} of {container_id}" for container_id, slot in self._in_use.items())
+                log.info("network slots stay for the containers that have them: %s", held[:1_000])
         finally:
             for name in list(self._watches):
                 self._end_watch(name)
