@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutations.agent_template_faults import AGENT_TEMPLATE_FAULTS
+from tests.mutations.asset_faults import ASSET_FAULTS
 from tests.mutations.attempt_faults import ATTEMPT_FAULTS
 from tests.mutations.bucket_faults import BUCKET_FAULTS
 from tests.mutations.class_faults import CLASS_FAULTS
@@ -74,5 +75,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     *VOLUME_BUILD_FAULTS,
     *VOLUME_MOUNT_FAULTS,
     *FORK_VOLUME_FAULTS,
+    *ASSET_FAULTS,
     *BUCKET_FAULTS,
 )

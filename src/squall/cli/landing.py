@@ -180,7 +180,10 @@ class PartFile:
         """The next bytes, or so many zeros: a hole."""
         self._at += size
         if data:
-            self._file.write(data)
+            # Unbuffered: it may take a part.
+            left = memoryview(data)
+            while left:
+                left = left[self._file.write(left) :]
         else:
             self._file.truncate(self._at)
             self._file.seek(self._at)
