@@ -56,8 +56,3 @@ def write_slowly(duration_s: float = 5.0) -> None:
 @app.function(volumes={"/data": mount("nowhere")}, retries=0)
 def misses() -> None:
     """Is never begun."""
-
-
-@app.function(volumes={"/data": mount()}, block_network=True, retries=0)
-def cut_off() -> None:
-    """Is never begun."""

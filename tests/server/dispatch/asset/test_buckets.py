@@ -90,6 +90,16 @@ async def test_a_variant_s_buckets_are_looked_at_as_its_function_s(mount: Bucket
         assert (await failure_of(stage.client.ask("FunctionBind", bind, FunctionBound))).code == code
 
 
+async def test_a_bucket_without_a_network_is_refused_at_once() -> None:
+    async with staged() as stage:
+        spec = make_spec(await stage.client.app(), buckets=(bucket(),), is_network_blocked=True)
+
+        refused = await failure_of(stage.client.ask("FunctionCreate", FunctionCreate((spec,)), FunctionCreated))
+
+        assert refused.code == "invalid"
+        assert "bucket the-bucket is reached by its network, which block_network=True blocks" in refused.message
+
+
 @pytest.mark.parametrize("values", [{"TOKEN": "planted"}, {**KEYS, "AWS_ACCESS_KEY_ID": "planted\n"}])
 async def test_a_secret_that_has_no_keys_is_told_to_who_waits(values: dict[str, str]) -> None:
     async with staged() as stage:

@@ -58,6 +58,9 @@ class VolumeMounts:
             whose = f"function {spec.name!r}"
             if problem := buckets_problem(spec.buckets, spec.volumes):
                 raise PlatformError(INVALID, f"{method}: {whose}: {problem}")
+            if spec.buckets and spec.is_network_blocked:
+                what = f"bucket {spec.buckets[0].bucket} is reached by its network, which block_network=True blocks"
+                raise PlatformError(INVALID, f"{method}: {whose}: {what}; give one of the two up")
             await self._check(caller, method, whose, spec.volumes)
 
     async def check_build(self, caller: Caller, record: ImageBuild) -> None:
