@@ -29,6 +29,17 @@ VOLUME_MOUNT_FAULTS = (
         {f"{VOLUMES}test_what_cannot_be_committed_at_the_end_is_kept_until_it_can": '(upper / "one").exists()'},
     ),
     Mutation(
+        "volume-crash-committed",
+        "crash of the machine that leaves files of containers empty, or without their names",
+        "versions have them like that",
+        (Change(f"{AGENT}volumes.py", "            if holder.is_of_earlier_boot:\n", "            if False:\n"),),
+        {
+            f"{VOLUMES}test_what_a_crash_of_the_machine_has_torn_takes_nothing_from_a_version_and_is_set_aside": (
+                "len(node.server.commits) == 1"
+            )
+        },
+    ),
+    Mutation(
         "volume-deleted-takes-along",
         "volume deleted while a container writes to it and to another one",
         "the other one's writes wait for ever",

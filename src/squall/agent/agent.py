@@ -141,8 +141,7 @@ class Agent:
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="agent")
         self._blobs = PeerBlobs(self._threads)
         self._mounts = Mounts(config.data_dir, self._blobs, self._threads, config.mounts_bytes_max)
-        source = PeerVolumes(self._blobs, codec, config.blob_dir)
-        self._volumes = NodeVolumes(config.data_dir / "volumes", source, runtime, self._threads, self._tell_held)
+        self._volumes = self._make_volumes()
         self._images = KnownImages(config.data_dir, images, stored)
         if stored is not None:
             stored.on_put = self._put
@@ -545,6 +544,18 @@ class Agent:
         """Which versions of volumes this node needs. A server that comes is told anyway."""
         if self._peer is not None and self._is_welcome.is_set():
             self._peer.event("NodeVolumesHeld", NodeVolumesHeld(held))
+
+    def _make_volumes(self) -> NodeVolumes:
+        directory, source = (
+            self.config.data_dir / "volumes",
+            PeerVolumes(self._blobs, self._codec, self.config.blob_dir),
+        )
+        runtime, threads = self._runtime, self._threads
+        return NodeVolumes(directory, source, runtime, threads, self._tell_held, self._say_of_volumes)
+
+    def _say_of_volumes(self, container_id: str, line: str) -> None:
+        # Whose it is, the server knows.
+        self.logs.say(container_id, "", "", line)
 
     def _over_disk(self, container_id: str, why: str) -> None:
         self.containers.over_disk(container_id, why)

@@ -122,6 +122,8 @@ class Node:
         self.containers = Containers()
         self._executor = executor
         self.on_held: Callable[[tuple[VolumeHeld, ...]], None] = lambda held: None
+        self.said: list[tuple[str, str]] = []
+        """In the logs of containers."""
         self.volumes = self.start()
 
     def start(self) -> NodeVolumes:
@@ -131,6 +133,7 @@ class Node:
             cast(Any, self.containers),
             self._executor,
             lambda held: self.on_held(held),
+            lambda container_id, line: self.said.append((container_id, line)),
             space=lambda path: SHORT,
         )
         self.volumes.prepare()

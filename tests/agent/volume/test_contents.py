@@ -86,18 +86,6 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Node]:
         yield Node(tmp_path, executor)
 
 
-@pytest.fixture
-def boot_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    path = tmp_path / "boot_id"
-
-    def boot() -> None:
-        path.write_text(os.urandom(8).hex())
-
-    boot()
-    monkeypatch.setattr(contents_module, "_BOOT_ID", path)
-    return boot
-
-
 async def test_a_file_of_many_blocks_is_whole_and_its_holes_take_no_room(node: Node) -> None:
     pieces = [b"a" * BLOCK, bytes(BLOCK), bytes(BLOCK), b"end"]
     wanted = node.content(*pieces)

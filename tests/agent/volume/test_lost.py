@@ -34,7 +34,7 @@ class Disk:
         written = self.top / name
         (written / "0-0" / "upper").mkdir(parents=True)
         (written / "0-0" / "upper" / "file").write_bytes(bytes(2**20))
-        self.lost.keep(written)
+        self.lost.keep(written, "")
         self.kept.append(name)
 
     def names(self) -> list[str]:

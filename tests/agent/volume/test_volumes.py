@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from squall.protocol.volume import (
     VolumeVersion,
 )
 from squall.runtime.errors import RuntimeFailure, SpawnerGone
+from tests.agent.parts import until
 from tests.agent.volume.node import IDS, Node, happens, nothing, root_of
 
 
@@ -87,6 +88,46 @@ async def test_records_that_cannot_be_read_are_set_aside_with_what_was_written(
     # Where the disk is short it goes at last.
     await node.volumes.evict()
     assert not kept.exists()
+
+
+async def test_what_a_crash_of_the_machine_has_torn_takes_nothing_from_a_version_and_is_set_aside(
+    node: Node, boot_again: Callable[[], None]
+) -> None:
+    node.start()
+    (upper,) = await node.open_writable("a", 1)
+    for name in ("model.bin", "other"):
+        (upper / name).write_bytes(b"weights")
+    await node.volumes.commit("a", "vo-1")
+    # As a file system may leave what was not on the disk yet: made empty, or without its name.
+    (upper / "model.bin").write_bytes(b"")
+    (upper / "other").unlink()
+    boot_again()
+    node.start()
+    # Also when agents come and go meanwhile.
+    node.start()
+    assert await node.served(lambda: not upper.exists())
+    await until(lambda: not node.volumes.held())
+    assert len(node.server.commits) == 1
+    (kept,) = (node.directory / "lost").glob("a-*/0-0/upper/model.bin")
+    ((container_id, said),) = node.said
+    assert container_id == "ta-1"
+    assert "of volume vo-1, on its version 1: 2 paths, as 'other'" in said
+    assert str(kept.parents[2]) in said
+
+
+async def test_after_a_crash_of_the_machine_what_is_in_a_version_as_it_was_goes(
+    node: Node, boot_again: Callable[[], None]
+) -> None:
+    node.start()
+    (upper,) = await node.open_writable("a", 1)
+    (upper / "one").write_bytes(b"one")
+    await node.volumes.commit("a", "vo-1")
+    boot_again()
+    node.start()
+    assert await node.served(lambda: not upper.exists())
+    assert not (node.directory / "lost").exists()
+    assert not node.said
+    assert len(node.server.commits) == 1
 
 
 async def test_a_container_that_an_agent_left_frozen_goes_on_with_the_next(node: Node) -> None:

@@ -27,6 +27,7 @@ from typing import Protocol, TypeVar
 
 from squall.agent.disk import Space, space_of
 from squall.agent.volume.aside import aside, together
+from squall.agent.volume.boot import boot_id
 from squall.agent.volume.tree_image import Content
 from squall.protocol.errors import EXHAUSTED, INTERNAL, PlatformError
 from squall.protocol.volume import BLOCK_BYTES, HOLE
@@ -40,7 +41,6 @@ FETCHES_MAX = 4
 FREE_SPARES = 4
 """Contents that nobody uses go when less is free than so many times what is to be spare on a disk."""
 EVICTED_AT_ONCE = 100
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _log = logging.getLogger("squall.agent.volume.contents")
 
@@ -108,7 +108,7 @@ class VolumeContents:
         remove_tree(str(self._new))
         for path in (self._files, self._new):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        boot = _BOOT_ID.read_text().strip()
+        boot = boot_id()
         is_new = not self._boot.exists() or self._boot.read_text() != boot
         if is_new:
             # The mark of this boot comes last: whoever begins again in between takes stock again.

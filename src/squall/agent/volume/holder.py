@@ -17,10 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from squall.agent.spread import make_apart, spread_apart
+from squall.agent.volume.boot import boot_id
 from squall.agent.volume.commit import Written
 from squall.agent.volume.lost import LostWrites
 from squall.agent.volume.note import Note
+from squall.agent.volume.upper import read_upper
+from squall.protocol.errors import PlatformError
 from squall.protocol.records import from_wire, record, to_wire
+from squall.protocol.volume import from_wire as from_wire_path
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.removal import remove_tree
 from squall.runtime.spec import IdRange
@@ -65,6 +69,8 @@ class Holder:
     is_gone: bool = False
     is_inherited: bool = False
     """From an earlier agent, which may have left it frozen; not served yet."""
+    is_of_earlier_boot: bool = False
+    """The machine has begun anew since: what is there may be half of what was written, or less."""
     next_try: float = 0.0
     """After a failure."""
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -100,6 +106,7 @@ class HolderRecords:
         self._directory = directory
         self._gone = gone
         self._lost = lost
+        self._boot = boot_id()
 
     def prepare(self) -> Iterator[Holder]:
         """Take up what earlier agents have written down, and finish what they were removing."""
@@ -113,7 +120,7 @@ class HolderRecords:
             if holder is not None:
                 yield holder
             elif any(one.is_dir() for one in path.iterdir()):
-                self._lost.keep(path)
+                self._lost.keep(path, "nobody can tell to which")
             else:
                 remove_tree(str(path))
 
@@ -164,6 +171,7 @@ class HolderRecords:
         told = {
             "first_id": holder.id_range.start,
             "container_id": holder.container_id,
+            "boot": self._boot,
             "volumes": [to_wire(one.record) for one in holder.volumes],
         }
         new = directory / "record.new"
@@ -174,12 +182,27 @@ class HolderRecords:
         try:
             told = json.loads((directory / "record.json").read_text())
             holder = Holder(directory.name, IdRange(told["first_id"]), told["container_id"])
+            holder.is_of_earlier_boot = told["boot"] != self._boot
             for one in told["volumes"]:
                 holder.volumes.append(self.mounted(holder, from_wire(WrittenRecord, one)))
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.error("what %s wrote to volumes cannot be told: %s", directory.name, error)
             return None
         return holder
+
+    def set_aside(self, holder: Holder) -> str:
+        """Keep what is in no commit of what a container wrote before the machine began anew; what and where, empty
+        where there is nothing.
+
+        Raises:
+            OSError: it stays where it was.
+        """
+        left = [what for written in holder.written() if (what := _left_of(written))]
+        if not left:
+            return ""
+        return self._lost.keep(
+            self.directory_of(holder), f"the machine ended before it was committed: {'; '.join(left)}"
+        )
 
     def discard(self, holder: Holder) -> None:
         """Remove all of a container, which is in commits."""
@@ -207,6 +230,17 @@ def _remove(path: Path) -> None:
     except RuntimeFailure as error:
         # The next agent tries again.
         _log.warning("%s", error)
+
+
+def _left_of(written: Written) -> str:
+    """What an upper has that is in no commit; empty when there is nothing."""
+    what = f"of volume {written.volume_id}, on its version {written.version}"
+    try:
+        reading = read_upper(written.upper, written.first_id, written.committed)
+    except (PlatformError, OSError) as error:
+        return f"{what}: {error}"
+    paths = [from_wire_path(change.path) for change in reading.changes] + [one.path for one in reading.files]
+    return f"{what}: {len(paths):,} paths, as {paths[0]!r}" if paths else ""
 
 
 def _note_path(upper: Path) -> Path:

@@ -1,7 +1,7 @@
-"""What containers wrote to volumes, and nobody can tell to which: kept for a person to look at while there is room.
+"""What containers wrote to volumes, and nobody commits: kept for a person to look at while there is room.
 
-It comes of a note that cannot be read (`holder.py`), as after a crash of the machine, and is in no version. The oldest
-goes when the disk is short, or there is too much of it.
+After a crash of the machine nobody can tell whether it is all there, or not even to which volume it was (`holder.py`).
+It is in no version. The oldest goes when the disk is short, or there is too much of it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ class LostWrites:
         self._directory = directory
         self._space = space
 
-    def keep(self, path: Path) -> None:
-        """Put aside what a container wrote, which is on the same file system."""
+    def keep(self, path: Path, why: str) -> str:
+        """Put aside what a container wrote, which is on the same file system; says what, where and why."""
         self._directory.mkdir(mode=0o700, exist_ok=True)
         place = self._directory / f"{path.name}-{secrets.token_hex(4)}"
         os.rename(path, place)
-        _log.error("what %s wrote to volumes is kept in %s, and is not committed", path.name, place)
+        said = f"what {path.name} wrote to volumes is kept in {place}, and is not committed: {why}"
+        _log.error("%s", said)
+        return said
 
     def say(self) -> None:
         """Remind whoever reads the log of what there is."""

@@ -4,10 +4,11 @@
     <data>/volumes/contents/    what is in the files (`contents.py`)
     <data>/volumes/written/     what containers have written (`holder.py`)
     <data>/volumes/gone/        on its way out
-    <data>/volumes/lost/        what was written, nobody can tell to which volume (`lost.py`)
+    <data>/volumes/lost/        what was written, and a crash of the machine may have torn (`lost.py`)
 
 What a container has written stays until it is in a commit: it outlives the container, the agent and the spawner, and is
-committed by the next agent if need be.
+committed by the next agent if need be. After a crash of the machine it is not: what is there by then may be torn, or
+missing, and nobody can tell from what the container did.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class NodeVolumes:
 
     Args:
         on_held: told when it changes which versions this node needs (`held`).
+        say: takes a line for the log of whoever a container belongs to.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class NodeVolumes:
         runtime: Runtime,
         executor: Executor,
         on_held: Callable[[tuple[VolumeHeld, ...]], None] = lambda held: None,
+        say: Callable[[str, str], None] = lambda container_id, line: None,
         monotonic: Callable[[], float] = time.monotonic,
         space: Callable[[Path], Space] = space_of,
     ) -> None:
@@ -109,6 +112,7 @@ class NodeVolumes:
         self._holds: set[VolumeHold] = set()
         self._is_stopped = False
         self._on_held = on_held
+        self._say = say
 
     def prepare(self) -> None:
         """Take stock, and find what earlier containers have written. Blocks."""
@@ -249,12 +253,15 @@ class NodeVolumes:
         _log.warning("%s: what it wrote to volumes is kept until it can be committed", runtime_id)
 
     async def _is_finished(self, holder: Holder) -> bool:
-        """Commit the last of it; whether nothing is left."""
+        """Commit the last of it, or put it aside after a crash of the machine; whether nothing is left."""
         async with holder.lock:
             if self._holders.get(holder.runtime_id) is not holder:
                 return True
             written = holder.written()
-            done = [await self._is_committed(holder, one) for one in written]
+            if holder.is_of_earlier_boot:
+                done = [await self._is_set_aside(holder)]
+            else:
+                done = [await self._is_committed(holder, one) for one in written]
             if not all(done):
                 holder.next_try = self._monotonic() + END_AGAIN_S
                 return False
@@ -264,6 +271,18 @@ class NodeVolumes:
             for one in written:
                 await one.close()
             await self._aside(lambda: self._records.discard(holder))
+        return True
+
+    async def _is_set_aside(self, holder: Holder) -> bool:
+        """What a crash of the machine has left of it would take from versions what others see in them: it is for a
+        person to look at."""
+        try:
+            said = await self._aside(lambda: self._records.set_aside(holder))
+        except OSError as error:
+            _log.error("%s: what it wrote to volumes cannot be put aside: %s", holder.runtime_id, error)
+            return False
+        if said:
+            self._say(holder.container_id, said)
         return True
 
     async def _is_committed(self, holder: Holder, written: Written) -> bool:
