@@ -77,7 +77,7 @@ DETOURS = (
     *_detours("building-with-volumes.use", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("checkpoints.train predict", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("keeping.apart", _FORKED, PLAIN, _NOT_SAVED),
-    *_detours("bucket-user.write write_slowly read misses", _FORKED, PLAIN, _BUCKETS),
+    *_detours("bucket-user.write* read misses", _FORKED, PLAIN, _BUCKETS),
     *_detours("bucket.report total", _FORKED, PLAIN, _BUCKETS),
     *_detours("prints.f", _FORKED, PLAIN, _NOT_SAVED),
     *_detours("faults.f", _FROM_TEMPLATES, PLAIN, _ENTRYPOINT),

@@ -189,6 +189,8 @@ def test_a_deploy_makes_the_record_anew() -> None:
         (ask(env={"SECRET": "x"}), "Model[env]"),
         (ask(volumes=(OTHER, VolumeMount("vo-1", "/data"))), "Model[volumes=/other+/data]"),
         (ask(volumes=(OTHER,), buckets=(BUCKET,)), "Model[volumes=/other, buckets=/of-it]"),
+        (ask(volumes=(), buckets=(BUCKET,)), "Model[buckets=/of-it]"),
+        (ask(volumes=(OTHER,), buckets=()), "Model[volumes=/other]"),
     ],
 )
 def test_names_are_for_people(asked: FunctionBind, name: str) -> None:

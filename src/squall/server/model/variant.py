@@ -176,13 +176,17 @@ def plain_name(spec: FunctionSpec) -> str:
 
 
 def _shown_options(options: FunctionOptions | None) -> Iterator[str]:
-    for name, value in (to_wire(options) if options is not None else {}).items():
+    if options is None:
+        return
+    for name, value in to_wire(options).items():
         if name in ("env", "secrets"):
             yield name  # what is in it is for nobody's eyes
         elif name == "is_measured":
             yield "measured"
         elif name in ("volumes", "buckets"):
-            yield f"{name}={'+'.join(mount['target'] for mount in value)}"
+            # Both are given together, and mostly one is empty.
+            if value or (name == "volumes" and not options.buckets):
+                yield f"{name}={'+'.join(mount['target'] for mount in value)}"
         elif isinstance(value, dict):
             yield from (_shown_option(key, one) for key, one in value.items())
         else:
