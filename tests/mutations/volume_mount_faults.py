@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutations.mutation import Change, Mutation
 
 VOLUMES = "tests/agent/volume/test_volumes.py::"
+MOUNTED = "tests/agent/volume/test_mounted.py::"
 COMMITS = "tests/agent/volume/test_commit.py::"
 UPPERS = "tests/kernel/test_volume_uppers.py::"
 MOUNTS = "tests/kernel/test_volumes.py::"
@@ -36,6 +37,17 @@ VOLUME_MOUNT_FAULTS = (
         {
             f"{VOLUMES}test_what_a_crash_of_the_machine_has_torn_takes_nothing_from_a_version_and_is_set_aside": (
                 "len(node.server.commits) == 1"
+            )
+        },
+    ),
+    Mutation(
+        "volume-oldest-used-goes",
+        "disk that is short",
+        "what was fetched first goes first, however lately a container has read it",
+        (Change(f"{AGENT}trees.py", "        self._contents.note_use(_names_in(names), self._left_at(path))\n", ""),),
+        {
+            f"{MOUNTED}test_what_was_mounted_last_goes_last_however_long_it_is_here[evict]": (
+                "node.data() == {data_of(number) for number in left}"
             )
         },
     ),

@@ -122,6 +122,7 @@ class Node:
         self.containers = Containers()
         self._executor = executor
         self.on_held: Callable[[tuple[VolumeHeld, ...]], None] = lambda held: None
+        self.space: Callable[[], Space] = lambda: SHORT
         self.said: list[tuple[str, str]] = []
         """In the logs of containers."""
         self.volumes = self.start()
@@ -134,7 +135,7 @@ class Node:
             self._executor,
             lambda held: self.on_held(held),
             lambda container_id, line: self.said.append((container_id, line)),
-            space=lambda path: SHORT,
+            space=lambda path: self.space(),
         )
         self.volumes.prepare()
         return self.volumes
@@ -166,6 +167,11 @@ class Node:
 
     def trees(self) -> set[str]:
         return {path.stem for path in (self.directory / "trees").glob("*.tree")}
+
+    def data(self) -> set[bytes]:
+        """What is in the contents that are here."""
+        found = (self.directory / "contents" / "layer" / ".squall-contents").glob("*/*")
+        return {path.read_bytes() for path in found}
 
     def contents(self) -> int:
         return len(list((self.directory / "contents" / "layer" / ".squall-contents").glob("*/*")))

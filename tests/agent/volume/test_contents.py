@@ -233,17 +233,18 @@ async def test_what_was_in_the_making_is_gone_at_the_next_start(node: Node) -> N
 
 
 async def _aged(node: Node, *names: bytes) -> list[Content]:
-    """Contents of a MiB, each read later than the one before."""
+    """Contents of a MiB, each used later than the one before."""
     made = []
     for age, name in enumerate(names):
         one = node.content(*([name * BLOCK] * 256))
         await node.contents.ensure([one])
-        os.utime(node.contents.path(one.name), (1_000 + age, 1_000 + age))
+        os.utime(node.contents.path(one.name), (0, 0))
+        node.contents.note_use([one.name], 1_000 + age)
         made.append(one)
     return made
 
 
-async def test_what_was_not_read_for_the_longest_time_goes_first_and_no_more_than_needed(node: Node) -> None:
+async def test_what_was_not_used_for_the_longest_time_goes_first_and_no_more_than_needed(node: Node) -> None:
     old, middle, new = await _aged(node, b"1", b"2", b"3")
     node.space = Space(3 * 2**20 - 1, 10**9, 2**20, 100)
     assert await node.contents.evict() == 2

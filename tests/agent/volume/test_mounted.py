@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from squall.agent.disk import Space
 from squall.agent.volume import holder as holder_module
 from squall.agent.volume.contents import Progress
 from squall.protocol.errors import NOT_FOUND, PlatformError
@@ -32,6 +33,31 @@ async def test_what_containers_have_mounted_stays_and_the_rest_goes(node: Node) 
     await node.volumes.close("a")
     await node.volumes.evict()
     assert (node.trees(), node.contents()) == (roots_of([2]), 1)
+
+
+@pytest.mark.parametrize("does", ["nothing", "evict", "start", "boot"])
+async def test_what_was_mounted_last_goes_last_however_long_it_is_here(
+    node: Node, does: str, boot_again: Callable[[], None]
+) -> None:
+    node.space = lambda: Space(2**40, 10**9, 2**20, 100)
+    node.start()
+    for number, name in enumerate("abc"):
+        await node.open(name, number)
+    for name in "cb":
+        await node.volumes.close(name)
+    if does != "nothing":
+        # What is written down of them outlives their trees, and the agent.
+        await node.volumes.evict()
+        assert (node.trees(), node.contents()) == (roots_of([0]), 3)
+    if does == "boot":
+        boot_again()
+    if does in ("start", "boot"):
+        node.start()
+    await node.volumes.close("a")
+    node.space = lambda: Space(4 * 2**20 - 1, 10**9, 2**20, 100)
+    for left in ([0, 1], [0], []):
+        await node.volumes.evict()
+        assert node.data() == {data_of(number) for number in left}
 
 
 async def test_what_one_of_two_containers_has_let_go_of_stays_for_the_other(node: Node) -> None:

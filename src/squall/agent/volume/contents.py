@@ -5,6 +5,8 @@
     <directory>/boot                                  of the machine that the last agent began in
     <directory>/unchecked, checked                    what was written before it, and what of that was looked at since
 
+A file's time of change is when it was used last: reads through an overlay change no time of what is below it.
+
 Files come by a rename. After a crash of the machine what was not on the disk by then may read as anything, so what was
 written before this boot is checked once, when it is wanted next.
 """
@@ -19,7 +21,7 @@ import logging
 import os
 import secrets
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +31,7 @@ from squall.agent.disk import Space, space_of
 from squall.agent.volume.aside import aside, together
 from squall.agent.volume.boot import boot_id
 from squall.agent.volume.tree_image import Content
+from squall.protocol.blob import is_sha256
 from squall.protocol.errors import EXHAUSTED, INTERNAL, PlatformError
 from squall.protocol.volume import BLOCK_BYTES, HOLE
 from squall.runtime.removal import remove_tree
@@ -93,6 +96,8 @@ class VolumeContents:
         """Whoever looks whether contents are here finds none that are being removed."""
         self.in_use: Callable[[], frozenset[str]] = frozenset
         """Names of what somebody has mounted, or is about to; whoever has contents made is among them before."""
+        self.last_used: Callable[[], Mapping[str, int]] = dict
+        """When contents were used last, in nanoseconds since 1970, of what was not told to `note_use`. Blocks."""
         self._buffers = threading.local()
         """Of each thread one, for a block."""
         self._unchecked: set[str] = set()
@@ -183,8 +188,8 @@ class VolumeContents:
         raise PlatformError(EXHAUSTED, f"{message}; free space in the file system of the agent's data directory")
 
     async def evict(self, wanted_bytes: int = 0, wanted_files: int = 0) -> int:
-        """Remove contents that nobody uses, those first that were not read for the longest time, until enough of the
-        disk is free beside what is wanted; how many."""
+        """Remove contents that nobody uses, those first that nobody has had mounted for the longest time, until enough
+        of the disk is free beside what is wanted; how many."""
         space = self._space(self._files)
         missing_bytes = space.spare_bytes * FREE_SPARES + wanted_bytes - space.free_bytes
         # A file system that does not count inodes has plenty.
@@ -201,10 +206,18 @@ class VolumeContents:
         return count
 
     def _by_age(self) -> list[tuple[int, Path]]:
-        """Contents and what each takes of the disk, those first that were not read for the longest time."""
+        """Contents and what each takes of the disk, those first that were not used for the longest time."""
+        last_used = self.last_used()
         found = [(path.stat(), path) for path in self._files.glob("*/*")]
-        found.sort(key=lambda one: one[0].st_atime_ns)
+        found.sort(key=lambda one: max(one[0].st_mtime_ns, last_used.get(one[1].name, 0)))
         return [(status.st_blocks * 512, path) for status, path in found]
+
+    def note_use(self, names: Iterable[str], at_ns: int) -> None:
+        """Write down that these were in use until then, as far as they are here. Blocks."""
+        for name in filter(is_sha256, names):
+            with contextlib.suppress(FileNotFoundError):
+                if self.path(name).stat().st_mtime_ns < at_ns:
+                    os.utime(self.path(name), ns=(at_ns, at_ns))
 
     async def _make_small(self, block: str, contents: Sequence[Content], progress: Progress) -> None:
         data = b"" if block == HOLE else await self._block(block)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ class VolumeTrees:
 
     Args:
         used: roots of all that is mounted, or about to be.
+        now_ns: nanoseconds since 1970.
     """
 
     def __init__(
@@ -35,6 +37,7 @@ class VolumeTrees:
         contents: VolumeContents,
         executor: Executor,
         used: Callable[[], Collection[str]],
+        now_ns: Callable[[], int] = time.time_ns,  # tidy: compared with times of files
     ) -> None:
         self._directory = directory
         self._source = source
@@ -46,20 +49,28 @@ class VolumeTrees:
         """Of each tree that is used, or being made, the names of its contents."""
         self._whole: set[str] = set()
         """Of those that are used the ones of which all contents are here, and stay."""
-        contents.in_use = self._names_in_use
+        self._used_before: set[str] = set()
+        self._left_at_ns: dict[str, int] = {}
+        """Until when somebody had a tree mounted that may be here still, by what its files are called."""
+        self._began_ns = now_ns()
+        self._now_ns = now_ns
+        contents.in_use, contents.last_used = self._names_in_use, self._last_used
 
     def prepare(self, *, is_new_boot: bool) -> None:
         """Remove what an earlier agent has not finished, and what may not have been on the disk when the machine ended.
         Blocks."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_new_boot:
+            for path in self._directory.glob(f"*{_NAMES}"):
+                self._contents.note_use(_names_in(path), self._began_ns)
         for path in self._directory.glob("*" if is_new_boot else "*.new"):
             path.unlink()
 
     def take_up(self) -> None:
         """Find the names of contents of what an earlier agent has mounted. Blocks."""
-        for root in self._used():
-            path = self._directory / f"{root or _EMPTY}{_NAMES}"
-            self._names[root] = frozenset(path.read_text().split()) if path.exists() else frozenset()
+        self._used_before = set(self._used())
+        for root in self._used_before:
+            self._names[root] = frozenset(_names_in(self._directory / f"{root or _EMPTY}{_NAMES}"))
 
     async def image(self, volume_id: str, version: int, root: str, progress: Progress | None = None) -> Path:
         """The image of a version's tree, with all contents of its files here.
@@ -116,15 +127,42 @@ class VolumeTrees:
 
     def used_are_others(self) -> None:
         """Look at contents again of trees that nobody uses now: some may go."""
-        self._whole &= set(self._used())
+        used = set(self._used())
+        self._whole &= used
+        self._left_at_ns |= dict.fromkeys((root or _EMPTY for root in self._used_before - used), self._now_ns())
+        self._used_before = used
+
+    def _left_at(self, path: Path) -> int:
+        """Until when a tree, of which this is a file, was used. One of an earlier agent was until shortly before that
+        ended: it would have been removed otherwise."""
+        return self._left_at_ns.get(path.stem, self._began_ns)
+
+    def _last_used(self) -> dict[str, int]:
+        """Of the names of contents that trees have which are here. Blocks."""
+        found: dict[str, int] = {}
+        for path in self._directory.glob(f"*{_NAMES}"):
+            at_ns = self._left_at(path)
+            for name in _names_in(path):
+                found[name] = max(at_ns, found.get(name, 0))
+        return found
 
     async def evict(self) -> None:
         """Remove those that nobody has mounted."""
-        for path in await self._aside(lambda: list(self._directory.glob(f"*{_IMAGE}"))):
+        left = list(self._left_at_ns)
+        found = await self._aside(lambda: list(self._directory.glob(f"*{_IMAGE}")))
+        for name in set(left) - {path.stem for path in found}:
+            self._left_at_ns.pop(name, None)
+        for path in found:
             # Asked anew for each: who begins to use one has his turn when it is gone.
             if path.name not in self._making and path.stem not in {root or _EMPTY for root in self._used()}:
                 async with self._turn(path.name):
-                    await self._aside(functools.partial(_remove_image, path))
+                    await self._aside(functools.partial(self._remove, path))
+
+    def _remove(self, path: Path) -> None:
+        names = path.with_suffix(_NAMES)
+        self._contents.note_use(_names_in(names), self._left_at(path))
+        path.unlink(missing_ok=True)
+        names.unlink(missing_ok=True)
 
     async def _aside(self, work: Callable[[], Any]) -> Any:
         return await aside(self._executor, work)
@@ -139,9 +177,12 @@ class _Turns:
     """Of those who do, or wait to."""
 
 
-def _remove_image(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    path.with_suffix(_NAMES).unlink(missing_ok=True)
+def _names_in(path: Path) -> list[str]:
+    """What is written down there; torn, some of it has another name than any content."""
+    try:
+        return path.read_text(errors="replace").split()
+    except FileNotFoundError:
+        return []
 
 
 def _write_image(entries: Sequence[VolumeChange], path: Path, names: frozenset[str]) -> None:
