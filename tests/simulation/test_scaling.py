@@ -291,6 +291,6 @@ async def test_limits_hold_and_everything_ends_whatever_happens(seed: int) -> No
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("seed", range(100, 103))
+@pytest.mark.parametrize("seed", [100, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (101, 102))])
 async def test_the_same_with_thousands_of_functions(seed: int) -> None:
     await simulate(seed, LARGE)
