@@ -10,7 +10,7 @@ import pytest
 from squall.agent.volume.tree_image import content_of, write_tree_image
 from squall.protocol import volume as wire
 from squall.protocol.volume import VolumeChange
-from squall.runtime.errors import RuntimeFailure, SubPathMissing, VolumeBusy
+from squall.runtime.errors import SubPathMissing, VolumeBusy
 from squall.runtime.spec import Volume
 from squall.runtime.volume_overlay import CONTENTS
 from tests.kernel.containers import Containers, shell
@@ -173,7 +173,7 @@ async def test_a_version_without_the_sub_path_leaves_the_one_that_there_was(
 
     for _ in range(2):
         await containers.runtime.freeze(running.container_id)
-        with pytest.raises(RuntimeFailure, match="'in'"):
+        with pytest.raises(SubPathMissing, match="'in'"):
             await containers.runtime.swap_volume(running.container_id, versions.make(files, sub_path="in", writable=""))
         await containers.runtime.thaw(running.container_id)
         assert (await containers.exec(running, "cat", "/data/a")).stdout == "one"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import re
 import signal
@@ -28,6 +29,7 @@ from functools import partial
 
 from squall.runtime import syscalls as sc
 from squall.runtime.errors import FeatureMissing, RuntimeFailure
+from squall.runtime.wire import failure_from_json, failure_to_json
 
 FROM_FILE = "file"
 FROM_LOOP_DEVICE = "loop"
@@ -212,7 +214,7 @@ def in_namespace(images_fd: int, action: Callable[[], None]) -> None:
     """Do something in the namespace of images, in a process of its own; wait for it.
 
     Raises:
-        RuntimeFailure: it has failed.
+        RuntimeFailure: it has failed, as the action has raised it.
     """
     _in_namespace(images_fd, action)
 
@@ -229,7 +231,7 @@ def in_child(action: Callable[[], None], flags: int = 0) -> None:
     """Do something in a process of its own, with namespaces of its own as `flags` say; wait for it.
 
     Raises:
-        RuntimeFailure: it has failed.
+        RuntimeFailure: it has failed, as the action has raised it.
     """
     _in_child(action, flags, lambda pid: None)
 
@@ -249,7 +251,8 @@ def _in_child(action: Callable[[], None], flags: int, while_there: Callable[[int
         try:
             action()
         except BaseException as error:  # noqa: BLE001 - told to the parent, which raises it
-            said = (error.message if isinstance(error, RuntimeFailure) else repr(error)).encode()
+            failure = error if isinstance(error, RuntimeFailure) else RuntimeFailure(repr(error))
+            said = json.dumps(failure_to_json(failure)).encode()
         theirs.send(said)
         theirs.recv(1)
         os._exit(0)
@@ -261,14 +264,17 @@ def _in_child(action: Callable[[], None], flags: int, while_there: Callable[[int
         if said == b"\n":
             while_there(pid)
             return
-    except TimeoutError:
+    except TimeoutError as error:
         os.kill(pid, signal.SIGKILL)
-        said = f"cannot mount images: the kernel was not done with it after {_CHILD_TIMEOUT_S:.0f} s".encode()
+        what = f"cannot mount images: the kernel was not done with it after {_CHILD_TIMEOUT_S:.0f} s"
+        raise RuntimeFailure(what) from error
     finally:
         ours.close()
         os.waitpid(pid, 0)
         os.close(pidfd)
-    raise RuntimeFailure(said.decode(errors="replace") or "cannot mount images: the process that does it was killed")
+    if not said:
+        raise RuntimeFailure("cannot mount images: the process that does it was killed")
+    raise failure_from_json(json.loads(said))
 
 
 def make_image_mount(image: str) -> int:

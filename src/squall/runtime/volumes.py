@@ -26,7 +26,6 @@ TOP = "/volumes"
 _ATTRIBUTES = sc.MOUNT_ATTR_NOSUID | sc.MOUNT_ATTR_NODEV
 _HERE, _WHOLE, _OLD = "here", "whole", "old"
 """What of a volume is seen inside, all of it where that is less, and what was there before."""
-_BUSY = "cannot let go of volume"
 
 
 def make_ground(images_fd: int) -> None:
@@ -168,6 +167,7 @@ def swap(images_fd: int, container_id: str, volume: Volume, id_range: IdRange, u
 
     Raises:
         VolumeBusy: a process uses it; nothing has changed then.
+        SubPathMissing: the version has not what is mounted of it; nothing has changed.
         RuntimeFailure: the version cannot be mounted; nothing has changed.
     """
     point = point_of(container_id, volume.name)
@@ -190,10 +190,6 @@ def swap(images_fd: int, container_id: str, volume: Volume, id_range: IdRange, u
 
     try:
         in_namespace(images_fd, change)
-    except RuntimeFailure as failure:
-        if failure.message.startswith(_BUSY):
-            raise VolumeBusy(failure.message) from failure
-        raise
     finally:
         os.close(version)
 
@@ -214,7 +210,7 @@ def _unmount_unless_busy(place: str, volume: Volume) -> None:
         sc.unmount(place, 0)
     except RuntimeFailure as failure:
         if isinstance(failure.__cause__, OSError) and failure.__cause__.errno == errno.EBUSY:
-            raise RuntimeFailure(f"{_BUSY} {volume.target}: its files are in use") from failure
+            raise VolumeBusy(f"cannot let go of volume {volume.target}: its files are in use") from failure
         raise
 
 
