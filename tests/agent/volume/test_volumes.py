@@ -19,7 +19,7 @@ from squall.protocol.volume import (
     VolumeMount,
     VolumeVersion,
 )
-from squall.runtime.errors import RuntimeFailure, SpawnerGone
+from squall.runtime.errors import RuntimeFailure, SpawnerGone, SubPathMissing
 from tests.agent.parts import until
 from tests.agent.volume.node import IDS, Node, happens, nothing, root_of
 
@@ -414,15 +414,17 @@ async def test_where_nobody_knows_which_version_is_mounted_both_are_committed(no
     assert not after.exists()
 
 
-async def test_a_reload_that_fails_leaves_what_there_was(node: Node) -> None:
+@pytest.mark.parametrize(("kind", "code"), [(RuntimeFailure, "unavailable"), (SubPathMissing, "conflict")])
+async def test_a_reload_that_fails_leaves_what_there_was(node: Node, kind: type[RuntimeFailure], code: str) -> None:
     (before,) = await node.open_writable("a", 1)
 
     async def fail() -> None:
-        raise RuntimeFailure("it cannot be mounted")
+        raise kind("it cannot be mounted")
 
     node.containers.on_swap = fail
-    with pytest.raises(PlatformError, match="it cannot be mounted"):
+    with pytest.raises(PlatformError, match="it cannot be mounted") as failed:
         await node.volumes.reload("a", "vo-1")
+    assert failed.value.code == code
     (volume,) = node.containers.swapped
     assert not Path(volume.writable).exists()
     (before / "one").write_bytes(b"")

@@ -37,7 +37,7 @@ from squall.protocol.records import replace
 from squall.protocol.task_set import TaskSet
 from squall.protocol.volume import VolumeHeld, VolumeMount, VolumeStart, VolumeVersion
 from squall.runtime.contract import Runtime
-from squall.runtime.errors import ContainerMissing, RuntimeFailure, SpawnerGone, VolumeBusy
+from squall.runtime.errors import ContainerMissing, RuntimeFailure, SpawnerGone, SubPathMissing, VolumeBusy
 from squall.runtime.removal import remove_tree
 from squall.runtime.spec import IdRange, Volume
 
@@ -424,6 +424,8 @@ class NodeVolumes:
                 raise
             except ContainerMissing as error:
                 raise PlatformError(NOT_FOUND, str(error)) from error
+            except SubPathMissing as error:
+                raise PlatformError(CONFLICT, f"cannot reload: {error}") from error
             except RuntimeFailure as error:
                 raise PlatformError(UNAVAILABLE, str(error)) from error
             if volume.writable:
