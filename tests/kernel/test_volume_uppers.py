@@ -89,7 +89,7 @@ class Written:
             changes.append(_with_blocks(file.change, (block,) if data else ()))
         for change in changes:
             volume_changes.check(change)
-        made = volume_changes.apply(self.nodes, self.root, self.seen_root, changes)
+        made = volume_changes.apply(self.nodes, self.root, self.seen_root, changes, keeps_unseen=True)
         self.nodes.made |= made.nodes
         self.root, self.known = made.root, reading.seen
 
@@ -132,12 +132,8 @@ def _with_blocks(change: VolumeChange, blocks: tuple[str, ...]) -> VolumeChange:
     return VolumeChange(**{**vars(change), "blocks": blocks})
 
 
-def act(top: Path, chance: random.Random, number: int, *, is_by_kind: bool = False) -> None:
-    """One thing that programs do to files.
-
-    Args:
-        is_by_kind: no file ever has the name of a directory.
-    """
+def act(top: Path, chance: random.Random, number: int) -> None:
+    """One thing that programs do to files."""
     paths = [Path(here, name) for here, directories, files in os.walk(top) for name in [*directories, *files]]
     directories = [top, *(path for path in paths if path.is_dir() and not path.is_symlink())]
     files = [path for path in paths if path.is_file() and not path.is_symlink()]
@@ -145,11 +141,7 @@ def act(top: Path, chance: random.Random, number: int, *, is_by_kind: bool = Fal
         ["write", "write", "append", "mkdir", "remove", "rename", "rename", "link", "symlink", "chmod", "truncate"]
     )
     moved = chance.choice(paths) if kind == "rename" and paths else None
-    names = NAMES
-    if is_by_kind:
-        is_directory = kind == "mkdir" or (moved is not None and moved.is_dir() and not moved.is_symlink())
-        names = NAMES[:3] if is_directory else NAMES[3:]
-    new = chance.choice(directories) / chance.choice(names)
+    new = chance.choice(directories) / chance.choice(NAMES)
     if kind == "write" and not new.is_dir():
         new.unlink(missing_ok=True)
         new.write_bytes(b"%d" % number * chance.randrange(1, 2_000))
@@ -242,7 +234,7 @@ def run_beside_others(directory: str, seed: int, way: str) -> None:
     others: set[str] = set()
     for number in range(240):
         try:
-            act(written.mounted, chance, number, is_by_kind=True)
+            act(written.mounted, chance, number)
         except OSError:
             continue  # what the file system refuses is no change
         if number % 8 == 7:
@@ -251,7 +243,8 @@ def run_beside_others(directory: str, seed: int, way: str) -> None:
             assert others <= listed.keys(), f"seed {seed}, after {number}: {sorted(others - listed.keys())}"
             kept = {above for path in others for above in map(str, Path(path).parents)}
             found = difference(looked, {path: one for path, one in listed.items() if path not in others})
-            found = {path: one for path, one in found.items() if path in looked or path not in kept}
+            # A file that comes where others have something in a directory stays away.
+            found = {path: one for path, one in found.items() if path not in kept or looked.get(path, "-")[0] == "d"}
             assert not found, f"seed {seed}, after {number}: {found}"
             path = chance.choice(["", *(f"{path}/" for path, one in listed.items() if one[0] == "d")])
             others.add(f"{path}other-{number}")

@@ -113,6 +113,22 @@ VOLUME_MOUNT_FAULTS = (
         {f"{UPPERS}test_nothing_that_others_have_put_meanwhile_goes[{seed}]": "failure_of(" for seed in (9, 11)},
     ),
     Mutation(
+        "volume-file-replaces-directory",
+        "file that a container writes where others have made a directory",
+        "all that is in that goes",
+        (
+            Change(
+                "src/squall/server/volume/tree.py",
+                "        if there is not None and there.kind == DIRECTORY and there.node:\n            return False\n",
+                "",
+            ),
+        ),
+        {
+            f"{SERVER}test_a_file_takes_the_place_of_a_directory_as_it_was_seen_and_of_no_other": "== kept",
+            f"{UPPERS}test_nothing_that_others_have_put_meanwhile_goes[0]": "failure_of(",
+        },
+    ),
+    Mutation(
         "volume-moved-replaces",
         "directory moved to where others have one",
         "theirs is gone",

@@ -207,6 +207,7 @@ class _Reader:
             if kind == stat.S_IFDIR:
                 self._reading.seen[here] = self._directory(here, local, status, lower, below)
                 continue
+            self._no_directory(here, known, None if kind == stat.S_IFCHR else below)
             if kind == stat.S_IFREG:
                 self._file(here, local, status, lower, below)
             elif kind == stat.S_IFLNK:
@@ -239,6 +240,18 @@ class _Reader:
             self._reading.changes.append(self._change(here, status, DIRECTORY))
         self._to_read.append(_Directory(os.fsencode(here), here, None if is_opaque else below, status.st_ino))
         return fingerprint
+
+    def _no_directory(self, here: str, known: Fingerprint | None, below: str | None) -> None:
+        """What is there now is none: one that came from elsewhere in the version, by itself or in another one, goes."""
+        if known is not None:
+            mode, was_below = known[1], known[-1]
+            assert isinstance(mode, int)
+            if not stat.S_ISDIR(mode):
+                return
+            if isinstance(was_below, str):
+                self._remove_seen(here, was_below)
+        if below != here:
+            self._remove_seen(here, below)
 
     def _another_directory(
         self, here: str, known: Fingerprint | None, what_below: int | str, lower: str | None

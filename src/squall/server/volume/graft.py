@@ -1,4 +1,4 @@
-"""What is somewhere in a volume put somewhere else in it: within what paths may be, and beside what is there.
+"""What comes to be in a volume beside what is there: what is somewhere else in it, within what paths may be.
 
 Equal directories are one node, so a tree that was copied into itself many times is small here and huge where it is
 mounted. Nothing here takes longer for that: equal nodes are looked at once.
@@ -31,8 +31,9 @@ class Extent(NamedTuple):
 class Graft:
     """Puts entries of a volume elsewhere in a tree that is being changed."""
 
-    def __init__(self, editor: TreeEditor, nodes: Nodes) -> None:
+    def __init__(self, editor: TreeEditor, nodes: Nodes, *, keeps_unseen: bool = False) -> None:
         self._editor = editor
+        self._keeps_unseen = keeps_unseen
         self._nodes = nodes
         self._extents: dict[str, Extent] = {"": Extent()}
         """Of each node that was looked at."""
@@ -40,9 +41,12 @@ class Graft:
         """One by one, where directories were merged."""
         self.left_out_count = 0
         """Paths that would have been too long."""
+        self.in_way_count = 0
+        """Files that stayed away, as others have directories of their names."""
 
     def put(self, found: Entry, path: str, *, is_forced: bool, is_trimmed: bool = False) -> None:
-        """Put it at a path; a directory beside what is in one there, also below it.
+        """Put it at a path; a directory beside what is in one there, also below it. With `keeps_unseen` what is no
+        directory stays away where there is one with something in it.
 
         Args:
             is_trimmed: leave out what would be too deep or have too long a path; that is an error otherwise.
@@ -65,7 +69,13 @@ class Graft:
         if found.kind == DIRECTORY and there is not None and there.kind == DIRECTORY:
             self._merge(found, there, path, is_forced=is_forced)
         else:
-            self._editor.put(path, found, is_forced=is_forced)
+            self._put_one(path, found, is_forced=is_forced)
+
+    def _put_one(self, path: str, entry: Entry, *, is_forced: bool) -> None:
+        if self._keeps_unseen and entry.kind != DIRECTORY:
+            self.in_way_count += not self._editor.put_beside(path, entry)
+        else:
+            self._editor.put(path, entry, is_forced=is_forced)
 
     def _merge(self, found: Entry, there: Entry, path: str, *, is_forced: bool) -> None:
         if found.node == there.node:
@@ -84,7 +94,7 @@ class Graft:
                 self._editor.put(here, entry._replace(node="", below=0, size=0), is_forced=is_forced)
                 self._merge(entry, entry._replace(node=below.node), here, is_forced=is_forced)
             else:
-                self._editor.put(here, entry, is_forced=is_forced)
+                self._put_one(here, entry, is_forced=is_forced)
 
     def _extent(self, directory: str) -> Extent:
         found = self._extents.get(directory)

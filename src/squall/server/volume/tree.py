@@ -210,6 +210,18 @@ class TreeEditor:
             here.open[entry.name].entry = kept
         here.directory.set(kept)
 
+    def put_beside(self, path: str, entry: Entry) -> bool:
+        """Put what is no directory at a path; False where there is a directory with something in it, which stays.
+
+        Raises:
+            PathError: as `put`.
+        """
+        there = self.find(path)
+        if there is not None and there.kind == DIRECTORY and there.node:
+            return False
+        self.put(path, entry)
+        return True
+
     def remove(self, path: str) -> bool:
         """Take away what is at a path, with all that is in it; whether there was something.
 
@@ -229,13 +241,15 @@ class TreeEditor:
         there = self.find(path)
         if there is None:
             return
-        if there.kind != DIRECTORY or seen.kind != DIRECTORY or there.node == seen.node:
+        if there.kind != DIRECTORY or there.node == seen.node:
             self.remove(path)
-            return
-        for below, entry in walk(self._nodes, seen, path, is_deep=True):
-            if entry.kind != DIRECTORY:
-                self.remove(below)
-        self._prune(path, seen)
+        elif seen.kind != DIRECTORY:
+            self.remove_empty(path)
+        else:
+            for below, entry in walk(self._nodes, seen, path, is_deep=True):
+                if entry.kind != DIRECTORY:
+                    self.remove_file(below)
+            self._prune(path, seen)
 
     def _prune(self, path: str, seen: Entry) -> None:
         """Directories that somebody saw and removed, and that are empty now."""
@@ -243,6 +257,12 @@ class TreeEditor:
             if entry.kind == DIRECTORY:
                 self._prune(_joined(path, entry.name), entry)
         self.remove_empty(path)
+
+    def remove_file(self, path: str) -> None:
+        """Take away what is no directory."""
+        there = self.find(path)
+        if there is not None and there.kind != DIRECTORY:
+            self.remove(path)
 
     def remove_empty(self, path: str) -> None:
         """Take away a directory, if nothing is in it."""

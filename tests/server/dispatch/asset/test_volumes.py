@@ -312,6 +312,34 @@ async def test_what_came_from_elsewhere_is_removed_without_what_others_have_put_
         assert await listed(client, volume_id, "new") == ["new/b", "new/b/theirs"]
 
 
+async def test_a_file_takes_the_place_of_a_directory_as_it_was_seen_and_of_no_other() -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        base = (await put_files(client, volume_id, "mine/a", "both/a", "touched/a", "source")).number
+        await put_files(client, volume_id, "both/new", "new/b", "touched/new")
+
+        files = [await file(client, path) for path in ("mine", "both", "new", "more")]
+        touched = VolumeChange("touched", wire.TOUCH, target="source")
+        version = await commit(client, volume_id, touched, *files, version=base, cause="at the end")
+
+        kept = ["both", "both/new", "mine", "more", "new", "new/b", "source", "touched", "touched/new"]
+        assert await listed(client, volume_id) == kept
+        assert version.cause == "at the end (3 files were left out: others have directories of their names)"
+
+
+@pytest.mark.parametrize("removal", [wire.REMOVE, wire.REMOVE_SEEN])
+async def test_a_file_that_others_have_made_a_directory_is_not_removed(removal: str) -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        base = (await put_files(client, volume_id, "x", "d/x")).number
+        await commit(client, volume_id, await file(client, "x/new"), await file(client, "d/x/new"))
+
+        changes = [VolumeChange("x", removal), VolumeChange("d/x", removal), VolumeChange("d", wire.REMOVE_SEEN)]
+        await commit(client, volume_id, *changes, version=base)
+
+        assert await listed(client, volume_id) == ["d", "d/x", "d/x/new", "x", "x/new"]
+
+
 async def test_a_directory_is_removed_where_nothing_is_in_it() -> None:
     async with staged() as stage:
         client, volume_id = stage.client, await make_volume(stage.client)

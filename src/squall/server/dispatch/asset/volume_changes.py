@@ -36,6 +36,8 @@ class Changed(NamedTuple):
     size: int
     left_out_count: int = 0
     """Paths that would have been longer than any of a volume may be."""
+    in_way_count: int = 0
+    """Files that stayed away, as others have directories of their names."""
 
 
 def check(change: VolumeChange) -> None:
@@ -99,12 +101,14 @@ def apply(
     *,
     is_forced: bool = True,
     is_replacing: bool = True,
+    keeps_unseen: bool = False,
 ) -> Changed:
     """The tree with these changes, each of which was checked.
 
     Args:
         root: the tree as it is.
         seen_root: as it was for whoever made the changes; None where that is not kept any more.
+        keeps_unseen: leave out files where others have put a directory since, and remove none in the place of a file.
 
     What a container has moved too deep is left out, as what it has written there is: its node could do nothing with an
     error, and all else that it commits would be lost.
@@ -113,17 +117,21 @@ def apply(
         PlatformError: `conflict`, when something is in the way; `exists` for a file that is not to be replaced;
             `not_found` for what is to be copied; `exhausted`, when the tree would have too much in it.
     """
-    left_out_count = 0
+    left_out_count = in_way_count = 0
 
     def change_all(editor: TreeEditor, made: MemoryNodes) -> None:
-        nonlocal left_out_count
-        graft = Graft(editor, made)
+        nonlocal left_out_count, in_way_count
+        graft = Graft(editor, made, keeps_unseen=keeps_unseen)
         for change in changes:
             path = wire.from_wire(change.path)
             if not is_replacing and change.action == wire.PUT and change.kind != wire.DIRECTORY:
                 _check_free(editor, path)
             try:
-                if seen_root is None:
+                if keeps_unseen:
+                    _make_way(editor, made, seen_root, change, path)
+                if keeps_unseen and change.action == wire.REMOVE:
+                    editor.remove_file(path)
+                elif seen_root is None:
                     _apply_unseen(editor, graft, made, root, change, path, is_forced=is_forced)
                 else:
                     _apply_one(editor, graft, made, seen_root, change, path, is_forced=is_forced)
@@ -132,9 +140,21 @@ def apply(
                 raise PlatformError(CONFLICT, f"VolumeCommit: {error}; {hint}") from None
             except TooMany as error:
                 raise PlatformError(EXHAUSTED, f"VolumeCommit: {error}") from None
-        left_out_count = graft.left_out_count
+        left_out_count, in_way_count = graft.left_out_count, graft.in_way_count
 
-    return edited(nodes, root, change_all)._replace(left_out_count=left_out_count)
+    changed = edited(nodes, root, change_all)
+    return changed._replace(left_out_count=left_out_count, in_way_count=in_way_count)
+
+
+def _make_way(editor: TreeEditor, made: MemoryNodes, seen_root: str | None, change: VolumeChange, path: str) -> None:
+    """Where a file comes in the place of a directory, this goes as whoever makes the change has seen it."""
+    if seen_root is None or change.action not in (wire.PUT, wire.TOUCH) or change.kind == wire.DIRECTORY:
+        return
+    there = editor.find(path)
+    if there is not None and there.kind == DIRECTORY:
+        seen = find(made, seen_root, path)
+        if seen is not None and seen.kind == DIRECTORY:
+            editor.remove_seen(path, seen)
 
 
 def _check_free(editor: TreeEditor, path: str) -> None:
@@ -182,8 +202,10 @@ def _apply_one(
     *,
     is_forced: bool,
 ) -> None:
-    if change.action == wire.PUT:
+    if change.action == wire.PUT and change.kind == wire.DIRECTORY:
         editor.put(path, _entry_of(made, change), is_forced=is_forced)
+    elif change.action == wire.PUT:
+        graft.put(_entry_of(made, change), path, is_forced=is_forced)
     elif change.action == wire.REMOVE:
         editor.remove(path)
     elif change.action == wire.REMOVE_EMPTY:

@@ -94,6 +94,7 @@ class Volumes:
                     changes,
                     is_forced=record.is_forced,
                     is_replacing=record.is_replacing,
+                    keeps_unseen=not is_of_newest,
                 )
 
             try:
@@ -142,14 +143,13 @@ class Volumes:
                 changed = await self._look(partial(_changed, change, head.root))
                 if changed.root == head.root:
                     return head
-                left_out = f"{changed.left_out_count:,} paths were left out: they would have been too long"
                 version = StoredVolumeVersion(
                     asset.asset_id,
                     head.number + 1,
                     changed.root,
                     record.commit_id,
                     self._clock.now(),
-                    f"{cause} ({left_out})" if changed.left_out_count else cause,
+                    cause + _left_out(changed),
                     _who(caller, record.created_by),
                     changed.entry_count,
                     changed.size,
@@ -390,6 +390,16 @@ def _remove(editor: TreeEditor, nodes: Nodes, root: str, path: str, *, is_deep: 
         return
     for below, _ in walk(nodes, top, "", is_deep=False):
         editor.remove(below)
+
+
+def _left_out(changed: Changed) -> str:
+    """What the history says of what is not in a version."""
+    said = []
+    if changed.left_out_count:
+        said.append(f"{changed.left_out_count:,} paths were left out: they would have been too long")
+    if changed.in_way_count:
+        said.append(f"{changed.in_way_count:,} files were left out: others have directories of their names")
+    return f" ({'; '.join(said)})" if said else ""
 
 
 def _changed(change: Callable[[Nodes, str], Changed], root: str, nodes: Nodes) -> Changed:
