@@ -33,7 +33,7 @@ VOLUME_MOUNT_FAULTS = (
         "volume-crash-committed",
         "crash of the machine that leaves files of containers empty, or without their names",
         "versions have them like that",
-        (Change(f"{AGENT}volumes.py", "            if holder.is_of_earlier_boot:\n", "            if False:\n"),),
+        (Change(f"{AGENT}volumes.py", ' if holder.is_of_earlier_boot else ""', ' if False else ""'),),
         {
             f"{VOLUMES}test_what_a_crash_of_the_machine_has_torn_takes_nothing_from_a_version_and_is_set_aside": (
                 "len(node.server.commits) == 1"
@@ -50,6 +50,13 @@ VOLUME_MOUNT_FAULTS = (
                 "node.data() == {data_of(number) for number in left}"
             )
         },
+    ),
+    Mutation(
+        "volume-refused-untold",
+        "volume that takes no more",
+        "a function returns, nothing of what it wrote is in the volume, and nobody hears of it",
+        (Change(f"{AGENT}volumes.py", "        if not written.refused_count:\n", "        if False:\n"),),
+        {f"{VOLUMES}test_what_is_refused_is_told_once_in_the_log_of_whoever_wrote_it[False]": ("= node.said")},
     ),
     Mutation(
         "volume-deleted-takes-along",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from squall.agent.volume import holder as holder_module
+from squall.agent.volume import upper as upper_module
 from squall.agent.volume import volumes as volumes_module
 from squall.protocol.errors import EXHAUSTED, PlatformError
 from squall.protocol.volume import (
@@ -229,6 +230,50 @@ async def test_what_can_never_be_committed_is_not_tried_all_the_time(
 
     assert await node.served(changed_often)
     assert tried.count("vo-1") == 1
+
+
+@pytest.mark.parametrize("is_gone", [False, True])
+async def test_what_is_refused_is_told_once_in_the_log_of_whoever_wrote_it(
+    node: Node, is_gone: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes_module, "REFUSED_AGAIN_S_MAX", 0.1)
+    (upper,) = await node.open_writable("a", 1)
+    (upper / "one").write_bytes(b"")
+    tried: list[str] = []
+
+    async def refuse(record: VolumeCommit) -> VolumeCommitted:
+        tried.append(record.cause)
+        raise PlatformError(EXHAUSTED, "the volume would have too many files")
+
+    commit, node.server.commit = node.server.commit, refuse  # type: ignore[method-assign]
+    if is_gone:
+        await node.volumes.close("a")
+    assert await node.served(lambda: len(tried) > 2)
+    assert len(node.said) == 1
+    container_id, said = node.said[0]
+    assert container_id == "ta-1"
+    assert "written to /1 (volume vo-1) is not committed: the volume would have too many files" in said
+    node.server.commit = commit  # type: ignore[method-assign]
+    assert await node.served(lambda: len(node.server.commits) == 1)
+
+
+def test_whoever_is_refused_waits_ever_longer_and_an_hour_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes_module, "END_AGAIN_S", 30.0)
+    assert [volumes_module.again_s(count) for count in (0, 1, 2, 3, 100)] == [30.0, 30.0, 60.0, 120.0, 3_600.0]
+
+
+async def test_what_no_commit_can_ever_have_is_set_aside_and_told(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upper_module, "ENTRIES_MAX", 2)
+    much, little = await node.open_writable("a", 1, 2)
+    for name in "xyz":
+        (much / name).write_bytes(b"")
+    (little / "one").write_bytes(b"")
+    await node.volumes.close("a")
+    assert not node.volumes.held()
+    assert [record.volume_id for record in node.server.commits] == ["vo-2"]
+    assert len(list((node.directory / "lost").glob("a-*/0-0/upper/*"))) == 3
+    ((_, said),) = node.said
+    assert "no version can have it: of volume vo-1, on its version 1: more than 2 files and directories" in said
 
 
 async def test_a_container_that_takes_long_to_be_committed_keeps_no_other_waiting(node: Node) -> None:

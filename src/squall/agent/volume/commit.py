@@ -95,6 +95,8 @@ class Written:
     version: int
     container_id: str = ""
     """As the history shows who wrote it."""
+    target: str = ""
+    """Where the container has it."""
     committed: dict[str, Fingerprint] = field(default_factory=dict)
     """What has been in a commit, as it was then."""
     is_closed: bool = False
@@ -105,6 +107,10 @@ class Written:
     """Files with more content than a version can have, as they were when that was found: nobody reads them again."""
     note: Note | None = None
     """Where `committed` is written down."""
+    refused_count: int = 0
+    """Commits, one after the other, that were refused, and not because nobody was there to ask."""
+    is_too_much: bool = False
+    """No commit will ever have it."""
     unsteady_count: int = 0
     """Commits, one after the other, that said nothing of what was gone."""
     walk_s: float = 0.0

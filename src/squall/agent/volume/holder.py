@@ -136,6 +136,7 @@ class HolderRecords:
             holder.id_range.start,
             one.version,
             holder.container_id,
+            one.target,
             note.read(),
             note=note,
         )
@@ -190,9 +191,9 @@ class HolderRecords:
             return None
         return holder
 
-    def set_aside(self, holder: Holder) -> str:
-        """Keep what is in no commit of what a container wrote before the machine began anew; what and where, empty
-        where there is nothing.
+    def set_aside(self, holder: Holder, why: str) -> str:
+        """Keep what is in no commit, and will be in none, of what a container wrote; what and where, empty where there
+        is nothing.
 
         Raises:
             OSError: it stays where it was.
@@ -200,9 +201,7 @@ class HolderRecords:
         left = [what for written in holder.written() if (what := _left_of(written))]
         if not left:
             return ""
-        return self._lost.keep(
-            self.directory_of(holder), f"the machine ended before it was committed: {'; '.join(left)}"
-        )
+        return self._lost.keep(self.directory_of(holder), f"{why}: {'; '.join(left)}")
 
     def discard(self, holder: Holder) -> None:
         """Remove all of a container, which is in commits."""

@@ -155,6 +155,10 @@ def _end_of(path: str, known: Fingerprint) -> VolumeChange | None:
     return VolumeChange(wire.to_wire(path), wire.REMOVE_EMPTY)
 
 
+class TooManyWritten(PlatformError):
+    """More than can be looked at was written on one version: no commit ever has it."""
+
+
 class _Reader:
     def __init__(self, top: int, reading: Reading, first_id: int, known: Mapping[str, Fingerprint]) -> None:
         self._top = top
@@ -322,7 +326,7 @@ class _Reader:
 def _check_count(count: int) -> None:
     if count > ENTRIES_MAX:
         message = f"more than {ENTRIES_MAX:,} files and directories were written on one version of a volume"
-        raise PlatformError(EXHAUSTED, f"{message}; reload it before there are so many, or write fewer")
+        raise TooManyWritten(EXHAUSTED, f"{message}; reload it before there are so many, or write fewer")
 
 
 def _fits(path: str) -> bool:

@@ -32,6 +32,7 @@ from squall.agent.volume.holder import Holder, HolderRecords, Mounted, WrittenRe
 from squall.agent.volume.lost import LostWrites
 from squall.agent.volume.source import PeerVolumes
 from squall.agent.volume.trees import VolumeTrees
+from squall.agent.volume.upper import TooManyWritten
 from squall.protocol.errors import CONFLICT, NOT_FOUND, UNAVAILABLE, PlatformError
 from squall.protocol.records import replace
 from squall.protocol.task_set import TaskSet
@@ -61,10 +62,18 @@ UNSTEADY_MAX = 3
 EVICT_S = 600.0
 END_AGAIN_S = 30.0
 """Between attempts to commit what could not be committed, and what a container has left."""
+REFUSED_AGAIN_S_MAX = 3_600.0
+"""The same, each time twice as long, where a server refuses it."""
 FREEZE_S = 10.0
 """A container that cannot be frozen in that time, as it waits for a disk, goes on, and whoever asked is told."""
 
 _log = logging.getLogger("squall.agent.volume.volumes")
+
+
+def again_s(refused_count: int) -> float:
+    """How long to wait after a commit that failed, of which so many were refused."""
+    longest_s = max(END_AGAIN_S, REFUSED_AGAIN_S_MAX)
+    return float(min(longest_s, END_AGAIN_S * 2 ** min(20, max(0, refused_count - 1))))
 
 
 def places_of(starts: Sequence[VolumeStart]) -> tuple[Volume, ...]:
@@ -258,12 +267,14 @@ class NodeVolumes:
             if self._holders.get(holder.runtime_id) is not holder:
                 return True
             written = holder.written()
-            if holder.is_of_earlier_boot:
-                done = [await self._is_set_aside(holder)]
-            else:
-                done = [await self._is_committed(holder, one) for one in written]
+            why = "the machine ended before it was committed" if holder.is_of_earlier_boot else ""
+            done = [True if why else await self._is_committed(holder, one) for one in written]
+            if all(done) and any(one.is_too_much for one in written):
+                why = "no version can have it"
+            if why:
+                done.append(await self._is_set_aside(holder, why))
             if not all(done):
-                holder.next_try = self._monotonic() + END_AGAIN_S
+                holder.next_try = self._monotonic() + again_s(max((one.refused_count for one in written), default=0))
                 return False
             del self._holders[holder.runtime_id]
             self._tell_held()
@@ -273,11 +284,11 @@ class NodeVolumes:
             await self._aside(lambda: self._records.discard(holder))
         return True
 
-    async def _is_set_aside(self, holder: Holder) -> bool:
-        """What a crash of the machine has left of it would take from versions what others see in them: it is for a
-        person to look at."""
+    async def _is_set_aside(self, holder: Holder, why: str) -> bool:
+        """What a crash of the machine has left of it would take from versions what others see in them, and some of it
+        nobody can commit: it is for a person to look at."""
         try:
-            said = await self._aside(lambda: self._records.set_aside(holder))
+            said = await self._aside(lambda: self._records.set_aside(holder, why))
         except OSError as error:
             _log.error("%s: what it wrote to volumes cannot be put aside: %s", holder.runtime_id, error)
             return False
@@ -290,16 +301,30 @@ class NodeVolumes:
         what = f"{holder.runtime_id}: what it wrote to volume {written.volume_id}"
         try:
             await self._committer.commit(written, "at the end")
+        except TooManyWritten:
+            written.is_too_much = True
+            return True
         except PlatformError as error:
             if error.code == NOT_FOUND and await self._is_deleted(written.volume_id):
                 _log.warning("%s goes with it: it was deleted", what)
                 return True
             _log.warning("%s cannot be committed now: %s", what, error)
+            self._refused(written, error)
             return False
         except OSError as error:
             _log.error("%s cannot be read: %s", what, error)
             return False
+        written.refused_count = 0
         return True
+
+    def _refused(self, written: Written, error: Exception) -> None:
+        """Whoever wrote it hears of it, once until it is taken: else all they know is that their function returned."""
+        if not isinstance(error, PlatformError) or error.code == UNAVAILABLE:
+            return
+        if not written.refused_count:
+            what = f"what was written to {written.target} (volume {written.volume_id}) is not committed"
+            self._say(written.container_id, f"{what}: {error}. It is kept on the node, and tried again")
+        written.refused_count += 1
 
     async def _is_deleted(self, volume_id: str) -> bool:
         try:
@@ -566,8 +591,11 @@ class NodeVolumes:
             await self._commit_behind(holder, mounted.written)
         except (PlatformError, OSError) as error:
             # Some of it never goes: that is not said all the time.
-            pause_s = END_AGAIN_S
+            self._refused(mounted.written, error)
+            pause_s = again_s(mounted.written.refused_count)
             _log.warning("%s: what it wrote to a volume is not committed yet: %s", holder.runtime_id, error)
+        else:
+            mounted.written.refused_count = 0
         mounted.next_look = self._monotonic() + max(pause_s, WALK_SHARE * mounted.written.walk_s)
 
     async def _aside(self, work: Callable[[], R]) -> R:
