@@ -34,7 +34,7 @@ def train(name: str, steps: int) -> float:
             new = directory / "checkpoint.new"
             new.write_text(json.dumps(state))
             new.replace(checkpoint)
-            # From here on it outlives this container, and this machine.
+            # From here on it outlives this container, and the machine it runs on: it is on the server's disk.
             models.commit()
             if dies and state["step"] == steps // 2:
                 os._exit(1)
