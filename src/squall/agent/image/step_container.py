@@ -14,6 +14,7 @@ from typing import Protocol
 
 from squall.agent.bucket import buckets_of, files_dir
 from squall.agent.disk import NO_LIMIT, DiskLimit, Writer, limit_of
+from squall.agent.image.ending import to_the_end
 from squall.agent.image.making import BuildFailed, Making
 from squall.agent.image.output import StepOutput
 from squall.agent.image.unreached import REMEDY, unreached
@@ -184,11 +185,15 @@ class StepContainers:
             raise
         finally:
             self._running.pop(spec.container_id, None)
-            await self._runtime.remove(spec.container_id)
-            try:
-                await self._network.release(slot)
-            finally:
-                await self._close(spec.container_id, mounting)
+            # A shell is cancelled by its end and by that of its connection.
+            await to_the_end(self._take_back(spec.container_id, slot, mounting))
+
+    async def _take_back(self, container_id: str, slot: NetworkSlot, mounting: Mounting) -> None:
+        await self._runtime.remove(container_id)
+        try:
+            await self._network.release(slot)
+        finally:
+            await self._close(container_id, mounting)
 
     def _writers_of(
         self, spec: ContainerSpec, room: Room, started: Started, volumes: Sequence[Volume]
