@@ -282,6 +282,16 @@ async def test_blocked_sandbox_has_only_a_loopback(
     assert [line.split(":")[0].strip() for line in inside.stdout.splitlines() if ":" in line] == ["lo"]
 
 
+async def test_a_signal_to_one_that_is_just_ending_is_no_failure(containers: Containers) -> None:
+    for _ in range(8):
+        running = await containers.start("sleep", "600")
+
+        os.kill(running.pid, signal.SIGKILL)
+        await containers.runtime.kill(running.container_id, signal.SIGTERM)
+
+        assert (await containers.exit(running)).signal == signal.SIGKILL
+
+
 async def test_sweep_after_a_killed_spawner_gives_the_slot_its_address_back(
     machine: Machine, make_pool: MakePool, data_dir: Path, rootfs: str
 ) -> None:

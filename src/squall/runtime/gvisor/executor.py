@@ -34,6 +34,8 @@ OWN_MEMORY_BYTES = 32 * 2**20
 OWN_THREADS = 64
 """Likewise: 41 measured. What passes the limit ends the container, as the sandbox cannot do without threads."""
 ERROR_BYTES_MAX = 4_096
+_ENDS_S = 0.5
+"""How long a process that is killed takes to end, at most, as a rule."""
 
 
 class GvisorExecutor:
@@ -151,7 +153,11 @@ class GvisorExecutor:
         """By `runsc kill`, some 20 ms; tini in the container passes it on to the program's process group."""
 
         def answered(outcome: Reply | RuntimeFailure) -> None:
-            answer(Reply() if entry.exit_status is not None else outcome)
+            if isinstance(outcome, Reply) or entry.exit_status is not None:
+                answer(Reply())
+                return
+            # It may be ending: then it cannot be entered any more, some time before it has ended.
+            self._poller.call_later(_ENDS_S, lambda: answer(Reply() if entry.exit_status is not None else outcome))
 
         if entry.exit_status is not None:
             answer(Reply())
