@@ -78,11 +78,27 @@ VOLUME_BUILD_FAULTS = (
         (
             Change(
                 STEPS,
-                "            try:\n                await self._network.release(slot)\n            finally:\n",
-                "            await self._network.release(slot)\n            if False:\n",
+                "        try:\n            await self._network.release(slot)\n        finally:\n",
+                "        await self._network.release(slot)\n        if False:\n",
             ),
         ),
         {f"{BUILDS}test_volumes_of_a_failed_step_are_closed_as_those_of_others": "len(volumes.closed) == 2"},
+    ),
+    Mutation(
+        "step-ending-cut-off",
+        "build or shell that is given up while its container is being removed",
+        "its network slot is never given back",
+        (
+            Change(
+                STEPS,
+                "await to_the_end(self._take_back(spec.container_id, slot, mounting))",
+                "await self._take_back(spec.container_id, slot, mounting)",
+            ),
+        ),
+        {
+            "tests/agent/image/test_ending.py::"
+            "test_a_build_that_is_given_up_while_its_container_is_removed_leaves_nothing": "shop.leftovers() == NOTHING"
+        },
     ),
     Mutation(
         "step-mount-point-in-layer",
