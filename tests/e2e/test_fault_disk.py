@@ -180,6 +180,32 @@ def test_of_queues_and_dicts_what_was_acknowledged_until_the_disk_is_full_stays(
     assert squall.server_pid() == server_pid, "the server ended"
 
 
+def test_of_a_volume_what_was_acknowledged_or_written_until_the_disk_is_full_stays(
+    small_disk: SmallDisk, tmp_path: Path
+) -> None:
+    squall = small_disk.squall
+    running = squall.start_run("filling_volume.py", "--folder", str(tmp_path))
+    running.wait_said("ready")
+    server_pid = squall.server_pid()
+    small_disk.fill()
+    (tmp_path / "full").touch()
+    running.wait_said("tried\n", 60)
+    # Of the start that waits.
+    running.wait_said("it cannot be started now, and is tried again: ", 60)
+    small_disk.free()
+    (tmp_path / "room").touch()
+    ended = running.wait(90)
+
+    assert ended.code == 0, ended
+    said = dict(re.findall(r"^([\w ]+): (.*)$", ended.out, re.MULTILINE))
+    for what in ("put full", "write full"):
+        assert FULL.search(said[what]), ended
+    assert [said[what] for what in ("start", "put room", "write room", "last")] == ["worked"] * 4, ended
+    assert said["committed whole"] == said["uncommitted whole"] == "True", ended
+    assert {"put-before", "put-room", "written-room", "last"} <= set(json.loads(said["names"].replace("'", '"'))), ended
+    assert squall.server_pid() == server_pid, "the server ended"
+
+
 def test_build_on_a_full_disk_fails_clearly_and_leaves_nothing(small_disk: SmallDisk) -> None:
     squall = small_disk.squall
     assert squall.run("square.py").code == 0

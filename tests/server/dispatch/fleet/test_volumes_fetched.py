@@ -50,11 +50,16 @@ async def test_it_is_said_now_and_then_how_far_it_is() -> None:
         assert said == ["volumes: 1.0 of 10.0 GB are on its node; it starts with all of it"]
 
 
-async def test_a_node_without_room_for_them_starts_nothing_and_is_asked_again() -> None:
+async def test_a_node_without_room_for_them_starts_nothing_and_is_asked_again_which_is_said_once() -> None:
     async with staged() as stage:
         stage.node.fetch_failure = PlatformError(EXHAUSTED, "a volume needs 5 MiB more on this node")
         volume_id = await started(stage)
         await stage.until(lambda: stage.node.fetched == [volume_id])
         assert not stage.node.guests
+        for count in range(starts.SAID_REFUSALS):
+            await stage.until(lambda count=count: len(stage.node.fetched) > count)  # type: ignore[misc]
+        await stage.until(lambda: [one for one in stage.logs.entries if "tried again" in one.text])
+        said = [one.text for one in stage.logs.entries if "tried again" in one.text]
+        assert said == ["it cannot be started now, and is tried again: a volume needs 5 MiB more on this node"]
         stage.node.fetch_failure = None
         await stage.until(lambda: len(stage.node.guests) == 1)

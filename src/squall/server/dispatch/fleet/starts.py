@@ -34,6 +34,8 @@ _log = logging.getLogger("squall.server.dispatch.fleet.starts")
 
 REFUSAL_FIRST_S = 0.25
 REFUSAL_MAX_S = 10.0
+SAID_REFUSALS = 4
+"""Refusals for lack of room before the app's log says what its start waits for."""
 FETCH_SAID_S = 10.0
 """Between two lines of an app's log that say how far the fetching of volumes is."""
 REFUSALS_MAX = 5
@@ -301,6 +303,8 @@ class Starts:
             container.dispatcher.attempts.start_failed(container, failure, is_final=True)
             return
         _log.warning("container %s was refused by %s: %s", container.container_id, node.node_id, error.message)
+        if container.refusals == SAID_REFUSALS:
+            self._fleet.log(container, f"it cannot be started now, and is tried again: {error.message}")
         delay_s = min(REFUSAL_FIRST_S * 2.0 ** (container.refusals - 1), REFUSAL_MAX_S)
         self.pending[container.container_id] = container
         self._clock.call_later(delay_s, lambda: self._again(container))
