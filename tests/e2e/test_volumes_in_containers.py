@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -69,6 +70,17 @@ def test_what_a_container_has_written_is_there_when_it_has_ended(squall: Install
 
     assert ended.code == 0, ended
     wait_until(lambda: read(squall, "late") == "before the end", "it is committed", 20)
+
+
+def test_a_file_that_is_written_in_its_place_is_committed_as_far_as_it_came(squall: Installation) -> None:
+    ended = squall.command("run", f"{PROGRAMS}/keeping.py::die_while_writing", "--name", "half")
+
+    assert ended.code != 0, ended
+    wait_until(lambda: read(squall, "half") == "one, two,", "what there was when it was killed is committed", 20)
+    history = json.loads(squall.command("volume", "history", "kept", "--json", "--limit", "1000").out)
+    of_commits = [str(one["version"]) for one in history if one["cause"] == "commit"]
+    got = [squall.command("volume", "get", "kept", "half", "-", "--version", one).out for one in of_commits]
+    assert "one, " in got
 
 
 def test_what_is_written_is_there_before_the_container_ends(squall: Installation) -> None:

@@ -1,6 +1,7 @@
 """Functions that read and write a volume."""
 
 import os
+import signal
 import time
 
 import squall
@@ -58,6 +59,17 @@ def sleep_after_writing(name: str, duration_s: float) -> None:
         file.write("before the end")
     print("written", flush=True)
     time.sleep(duration_s)
+
+
+@app.function(volumes={"/kept": kept})
+def die_while_writing(name: str) -> None:
+    with open(f"/kept/{name}", "w") as file:
+        file.write("one, ")
+        file.flush()
+        kept.commit()
+        file.write("two, ")
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 @app.function(volumes={"/kept": kept.with_mount_options(sub_path="dir")})
