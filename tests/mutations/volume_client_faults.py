@@ -50,7 +50,7 @@ VOLUME_CLIENT_FAULTS = (
         (
             Change(
                 "src/squall/server/volume/graft.py",
-                "if found.kind == DIRECTORY and not _fits(self._extent(found.node), room):",
+                "if not _fits(self._extent(found.node), room):",
                 "if False:",
             ),
         ),

@@ -142,7 +142,7 @@ VOLUME_MOUNT_FAULTS = (
         (
             Change(
                 "src/squall/server/volume/graft.py",
-                "        if found.kind == DIRECTORY and there is not None and there.kind == DIRECTORY:\n",
+                "        if there is not None and there.kind == DIRECTORY:\n",
                 "        if False:\n",
             ),
         ),

@@ -56,9 +56,12 @@ class Graft:
             Conflict: as `TreeEditor.put`.
             TooMany: two directories have too much in them to be merged.
         """
+        if found.kind != DIRECTORY:
+            self._put_one(path, found, is_forced=is_forced)
+            return
         parts = parts_of(path)
         room = Extent(DEPTH_MAX - len(parts), PATH_BYTES_MAX - sum(map(_name_bytes, parts)))
-        if found.kind == DIRECTORY and not _fits(self._extent(found.node), room):
+        if not _fits(self._extent(found.node), room):
             if not is_trimmed:
                 limits = f"{PATH_BYTES_MAX:,} bytes and {DEPTH_MAX} names at most"
                 raise PathError(f"{path[:200]!r}: paths below it would be too long; a path has {limits}")
@@ -66,10 +69,10 @@ class Graft:
             self.left_out_count += found.below - kept.below
             found = kept
         there = self._editor.find(path)
-        if found.kind == DIRECTORY and there is not None and there.kind == DIRECTORY:
+        if there is not None and there.kind == DIRECTORY:
             self._merge(found, there, path, is_forced=is_forced)
         else:
-            self._put_one(path, found, is_forced=is_forced)
+            self._editor.put(path, found, is_forced=is_forced)
 
     def _put_one(self, path: str, entry: Entry, *, is_forced: bool) -> None:
         if self._keeps_unseen and entry.kind != DIRECTORY:
