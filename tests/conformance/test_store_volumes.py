@@ -105,6 +105,19 @@ async def test_nodes_come_with_the_version_that_brings_them_and_with_no_other(st
     assert await store.live_blobs() == {"a" * 64}
 
 
+async def test_a_version_whose_root_is_not_there_is_refused(store: Store) -> None:
+    await make_volume(store)
+    name, nodes = node_of(b"gone", "a" * 64)
+    await store.volumes.add(version(1, name), nodes)
+    await store.volumes.add(version(2), {})
+    await store.volumes.forget("vo-1", frozenset([1]))
+    await store.volumes.remove_nodes(frozenset([name]))
+
+    assert await failure_code(store.volumes.add(version(3, name), {})) == "not_found"
+    assert (await store.volumes.head("vo-1")).number == 2
+    assert (await store.volumes.add(version(3, name), nodes)).root == name
+
+
 async def test_a_node_of_many_versions_is_kept_once_and_its_blocks_are_named_until_the_last_goes(store: Store) -> None:
     for volume_id in ("vo-1", "vo-2"):
         await make_volume(store, volume_id)

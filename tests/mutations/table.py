@@ -38,6 +38,7 @@ from tests.mutations.together_faults import TOGETHER_FAULTS
 from tests.mutations.user_faults import USER_FAULTS
 from tests.mutations.volume_build_faults import VOLUME_BUILD_FAULTS
 from tests.mutations.volume_client_faults import VOLUME_CLIENT_FAULTS
+from tests.mutations.volume_kept_faults import VOLUME_KEPT_FAULTS
 from tests.mutations.volume_mount_faults import VOLUME_MOUNT_FAULTS
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -72,6 +73,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *GUEST_TEMPLATE_FAULTS,
     *TOGETHER_FAULTS,
     *VOLUME_CLIENT_FAULTS,
+    *VOLUME_KEPT_FAULTS,
     *VOLUME_BUILD_FAULTS,
     *VOLUME_MOUNT_FAULTS,
     *FORK_VOLUME_FAULTS,

@@ -18,6 +18,7 @@ R = TypeVar("R")
 
 BACKGROUND = "background"
 """What the cause of a commit begins with that nobody asked for."""
+ROOT_GONE = "what is in that version is not kept any more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ class VolumeStore(Protocol):
         made already is returned as it is.
 
         Raises PlatformError `conflict` when its number is not the one after the newest, `not_found` when the volume is
-        deleted.
+        deleted, or its root is neither there nor brought.
         """
 
     async def look(self, work: Callable[[Nodes], R]) -> R:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
 from squall.protocol.volume import VolumeRetention
-from squall.server.model.volume import MemoryNodes, NewNode, Nodes, StoredVolumeVersion
+from squall.server.model.volume import ROOT_GONE, MemoryNodes, NewNode, Nodes, StoredVolumeVersion
 from squall.server.store.memory_assets import MemoryAssets
 
 R = TypeVar("R")
@@ -62,6 +62,8 @@ class MemoryVolumes:
         head = await self.head(version.volume_id)
         if version.number != head.number + 1:
             raise PlatformError(CONFLICT, f"volume {version.volume_id} has version {head.number} by now")
+        if version.root and version.root not in {**self._nodes, **nodes}:
+            raise PlatformError(NOT_FOUND, f"volume {version.volume_id}: {ROOT_GONE}")
         self._nodes |= nodes
         self._versions.setdefault(version.volume_id, {})[version.number] = version
         return version

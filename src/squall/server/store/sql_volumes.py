@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
 from squall.protocol.records import from_wire, to_wire
 from squall.protocol.volume import VolumeRetention
-from squall.server.model.volume import NewNode, Nodes, StoredVolumeVersion
+from squall.server.model.volume import ROOT_GONE, NewNode, Nodes, StoredVolumeVersion
 from squall.server.store.batches import batches
 from squall.server.store.database import Database
 from squall.server.store.many import insert_rows
@@ -184,6 +184,9 @@ def _add_one(
         raise PlatformError(CONFLICT, f"volume {version.volume_id} has version {head.number} by now")
     if nodes:
         upsert(connection, VOLUME_NODES, nodes)
+    is_root = VOLUME_NODES.c.sha256 == version.root
+    if version.root and connection.execute(sa.select(VOLUME_NODES.c.sha256).where(is_root)).scalar() is None:
+        raise PlatformError(NOT_FOUND, f"volume {version.volume_id}: {ROOT_GONE}")
     known_blocks = _known_blocks(connection, {row["node_sha256"] for row in blocks})
     new = [row for row in blocks if (row["node_sha256"], row["block_sha256"]) not in known_blocks]
     insert_rows(connection, VOLUME_NODE_BLOCKS, new)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Mapping
 
 import pytest
 
@@ -10,7 +12,9 @@ from squall.protocol import volume as wire
 from squall.protocol.asset import VOLUME, AssetDelete
 from squall.protocol.blob import BlobMissing, BlobStat
 from squall.protocol.empty import Empty
+from squall.protocol.ids import new_id
 from squall.protocol.volume import VolumeChange
+from squall.server.model.volume import NewNode, StoredVolumeVersion
 from tests.server.dispatch.asset.test_volumes import (
     collect,
     commit,
@@ -21,7 +25,7 @@ from tests.server.dispatch.asset.test_volumes import (
     read,
     retain,
 )
-from tests.server.doubles import staged
+from tests.server.doubles import settle, staged
 
 
 async def test_versions_that_need_not_stay_go_with_what_only_they_had() -> None:
@@ -72,6 +76,61 @@ async def test_what_a_commit_names_anew_while_garbage_is_searched_for_stays(monk
         assert gone.version_count == 1
         assert await read(client, stage, volume_id, "a") == b"old"
         assert await listed(client, volume_id) == ["a"]
+
+
+@pytest.mark.parametrize("method", ["VolumeRollback", "VolumeCopy", "VolumeRemove"])
+async def test_a_change_that_garbage_is_collected_beside_leaves_a_volume_that_can_be_read(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        await put_files(client, volume_id, "a/b", data=b"old")
+        await put_files(client, volume_id, "a/b", "a/c", data=b"new")
+        await retain(client, volume_id, 1, 0)
+        stage.clock.advance(1)
+        collecting: list[asyncio.Future[wire.VolumeCollected]] = []
+        add = stage.store.volumes.add
+
+        async def collect_then_add(version: StoredVolumeVersion, nodes: Mapping[str, NewNode]) -> StoredVolumeVersion:
+            collecting.append(asyncio.ensure_future(collect(client, volume_id)))
+            await settle(300)
+            return await add(version, nodes)
+
+        monkeypatch.setattr(stage.store.volumes, "add", collect_then_add)
+        record = {
+            "VolumeRollback": wire.VolumeRollback(volume_id, new_id("rq"), 1),
+            "VolumeCopy": wire.VolumeCopy(volume_id, new_id("rq"), ("a",), "d", is_deep=True),
+            "VolumeRemove": wire.VolumeRemove(volume_id, new_id("rq"), "a/c"),
+        }[method]
+        [changed] = await asyncio.gather(client.ask(method, record, wire.VolumeCommitted), return_exceptions=True)
+        await asyncio.gather(*collecting)
+
+        assert isinstance(changed, wire.VolumeCommitted)
+        assert await read(client, stage, volume_id, "a/b") == (b"old" if method == "VolumeRollback" else b"new")
+        await put_files(client, volume_id, "later")
+        assert "later" in await listed(client, volume_id)
+
+
+async def test_commits_that_come_one_after_the_other_do_not_keep_garbage_from_being_collected() -> None:
+    async with staged() as stage:
+        garbage, order = stage.plane.volumes.garbage, list[str]()
+
+        async def take() -> None:
+            async with garbage._taking():
+                order.append("taken")
+
+        async def name() -> None:
+            async with garbage.untouched():
+                order.append("named")
+
+        async with garbage.untouched():
+            taking = asyncio.ensure_future(take())
+            await settle()
+            naming = asyncio.ensure_future(name())
+            await settle()
+            assert order == []
+        await asyncio.gather(taking, naming)
+        assert order == ["taken", "named"]
 
 
 async def test_a_block_that_a_client_was_told_is_there_stays_also_when_it_is_garbage() -> None:

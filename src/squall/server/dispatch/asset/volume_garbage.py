@@ -67,9 +67,12 @@ class VolumeGarbage:
     @asynccontextmanager
     async def _taking(self) -> AsyncIterator[None]:
         async with self._changed:
-            await self._changed.wait_for(lambda: not self._naming)
+            await self._changed.wait_for(lambda: not self._is_taking)
             self._is_taking = True
         try:
+            # From here on none begins, so those that go on come to an end.
+            async with self._changed:
+                await self._changed.wait_for(lambda: not self._naming)
             yield
         finally:
             async with self._changed:

@@ -133,7 +133,7 @@ class Volumes:
         caller: Caller,
         change: Callable[[Nodes, str], Changed],
     ) -> StoredVolumeVersion:
-        """Make the next version; the newest as it is where nothing would change."""
+        """Make the next version; the newest as it is where nothing would change. Garbage is `untouched` meanwhile."""
         async with self._turns.setdefault(asset.asset_id, asyncio.Lock()):
             for _ in range(TRIES_MAX):
                 done = await self._store.committed(asset.asset_id, record.commit_id)
@@ -179,7 +179,8 @@ class Volumes:
 
             return volume_changes.edited(nodes, root, edit)
 
-        return wire.VolumeCommitted(_version(await self._change(asset, record, "copy", caller, copy)))
+        async with self.garbage.untouched():
+            return wire.VolumeCommitted(_version(await self._change(asset, record, "copy", caller, copy)))
 
     async def remove(self, caller: Caller, record: wire.VolumeRemove) -> wire.VolumeCommitted:
         """See `VolumeRemove`."""
@@ -197,20 +198,22 @@ class Volumes:
 
             return volume_changes.edited(nodes, root, edit)
 
-        return wire.VolumeCommitted(_version(await self._change(asset, record, "rm", caller, remove)))
+        async with self.garbage.untouched():
+            return wire.VolumeCommitted(_version(await self._change(asset, record, "rm", caller, remove)))
 
     async def roll_back(self, caller: Caller, record: wire.VolumeRollback) -> wire.VolumeCommitted:
         """See `VolumeRollback`."""
         asset = await self._used(caller, "VolumeRollback", record.volume_id)
         _check_commit("VolumeRollback", record.commit_id, "")
-        earlier = await self._version("VolumeRollback", asset, record.version)
+        async with self.garbage.untouched():
+            earlier = await self._version("VolumeRollback", asset, record.version)
 
-        def roll_back(nodes: Nodes, root: str) -> Changed:
-            counts = change_counts(nodes, root, earlier.root)
-            return Changed(earlier.root, {}, *counts, earlier.entry_count, earlier.size)
+            def roll_back(nodes: Nodes, root: str) -> Changed:
+                counts = change_counts(nodes, root, earlier.root)
+                return Changed(earlier.root, {}, *counts, earlier.entry_count, earlier.size)
 
-        cause = f"rollback to {earlier.number}"
-        return wire.VolumeCommitted(_version(await self._change(asset, record, cause, caller, roll_back)))
+            cause = f"rollback to {earlier.number}"
+            return wire.VolumeCommitted(_version(await self._change(asset, record, cause, caller, roll_back)))
 
     # Looks
 
