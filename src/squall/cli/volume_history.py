@@ -175,4 +175,7 @@ def gc(name: str | None, is_dry_run: bool, is_json: bool) -> None:
     versions = tables.counted(done.version_count, "version")
     freed = size_text(done.freed_bytes)
     said = f"Would forget {versions} and free {freed}." if is_dry_run else f"Forgot {versions} and freed {freed}."
+    if done.unheard_count:
+        stay = tables.counted(done.unheard_count, "version")
+        said += f" {stay} more may go when the server has been up for an hour: until then a node may yet need them."
     click.echo(said, err=True)

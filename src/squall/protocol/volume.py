@@ -529,6 +529,9 @@ class VolumeCollected:
     node_count: int = 0
     freed_bytes: int = 0
     """Of blocks that nothing named any more."""
+    unheard_count: int = 0
+    """Versions that need not stay, and do: the server has not been up for an hour, and a node that has not come back
+    yet may have one mounted."""
 
 
 @record

@@ -176,8 +176,14 @@ class ControlPlane:
         )
         self.secrets.find_function = self.variants.find_spec
         self.blob_budgets = BlobBudgets(
-            store=store, blobs=blobs, calls=self.calls, clock=self.clock, bytes_max=config.app_blob_bytes_max
+            store=store,
+            blobs=blobs,
+            calls=self.calls,
+            clock=self.clock,
+            bytes_max=config.app_blob_bytes_max,
+            alone=self.volumes.garbage.alone,
         )
+        self.volumes.on_named = self.blob_budgets.named
         self.image_users = ImageUsers(apps=self.apps, fleet=self.fleet, clock=self.clock)
         self.catalog = ImageCatalog(store=store, users=self.image_users, clock=self.clock)
         self.images = Images(
@@ -190,6 +196,7 @@ class ControlPlane:
         self.image_store = ImageStore(self)
         self.templates = Templates(self)
         self.volume_mounts.find_template = self.templates.known
+        self.volume_mounts.specs = lambda: (one.spec for one in self.apps.dispatchers.values())
         self.node_templates = NodeTemplates(self)
         self.fleet.free_templates = self.node_templates.free
         self.terminals = Terminals(self.tasks)
@@ -206,6 +213,7 @@ class ControlPlane:
         await self.environments.load()
         await self.apps.load()
         await self.assets.load()
+        await self.volumes.garbage.load()
         await self.secrets.load()
         if self.apps.live:
             self.fleet.starts.expect_nodes()

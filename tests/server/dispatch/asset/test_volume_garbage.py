@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from squall.protocol.blob import BlobMissing, BlobStat
 from squall.protocol.empty import Empty
 from squall.protocol.ids import new_id
 from squall.protocol.volume import VolumeChange
+from squall.server.dispatch.asset.volume_garbage import UNHEARD_S
 from squall.server.model.volume import NewNode, StoredVolumeVersion
 from tests.server.dispatch.asset.test_volumes import (
     collect,
@@ -25,7 +27,15 @@ from tests.server.dispatch.asset.test_volumes import (
     read,
     retain,
 )
-from tests.server.doubles import settle, staged
+from tests.server.doubles import FakeClient, settle, staged
+
+DAY_S = 86_400.0
+
+
+async def numbers(client: FakeClient, volume_id: str) -> list[int]:
+    """The versions that there are."""
+    history = await client.ask("VolumeHistoryGet", wire.VolumeHistoryGet(volume_id), wire.VolumeHistory)
+    return [one.number for one in history.versions]
 
 
 async def test_versions_that_need_not_stay_go_with_what_only_they_had() -> None:
@@ -102,6 +112,7 @@ async def test_a_change_that_garbage_is_collected_beside_leaves_a_volume_that_ca
             "VolumeCopy": wire.VolumeCopy(volume_id, new_id("rq"), ("a",), "d", is_deep=True),
             "VolumeRemove": wire.VolumeRemove(volume_id, new_id("rq"), "a/c"),
         }[method]
+        changed: Any
         [changed] = await asyncio.gather(client.ask(method, record, wire.VolumeCommitted), return_exceptions=True)
         await asyncio.gather(*collecting)
 
@@ -116,7 +127,7 @@ async def test_commits_that_come_one_after_the_other_do_not_keep_garbage_from_be
         garbage, order = stage.plane.volumes.garbage, list[str]()
 
         async def take() -> None:
-            async with garbage._taking():
+            async with garbage.alone():
                 order.append("taken")
 
         async def name() -> None:
@@ -164,6 +175,45 @@ async def test_a_spared_block_that_nobody_named_goes_later() -> None:
 
         assert (await collect(client, volume_id)).freed_bytes == 3
         assert (await collect(client, volume_id)).freed_bytes == 0
+
+
+async def test_a_clock_that_is_set_forward_makes_no_version_old_for_a_day() -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        for number in range(3):
+            await put_files(client, volume_id, "a", data=bytes([number]))
+        await retain(client, volume_id, 1, 7)
+
+        stage.clock.set_wall(30 * DAY_S)
+        assert (await collect(client, volume_id)).version_count == 0
+        stage.clock.set_wall(-30 * DAY_S)
+        assert (await collect(client, volume_id)).version_count == 0
+
+        stage.clock.advance(8 * DAY_S)
+        await collect(client, volume_id)
+        assert await numbers(client, volume_id) == [3]
+
+
+async def test_for_an_hour_after_the_server_has_started_versions_stay_that_nodes_may_need() -> None:
+    async with staged() as stage:
+        client, volume_id = stage.client, await make_volume(stage.client)
+        for number in range(3):
+            await put_files(client, volume_id, "a", data=bytes([number]))
+        await retain(client, volume_id, 1, 0)
+        await stage.restart()
+        await client.connect()
+        for number in range(2):
+            await put_files(client, volume_id, "b", data=bytes([number]))
+        stage.clock.advance(UNHEARD_S - 1)
+
+        would, gone = await collect(client, is_trial=True), await collect(client)
+
+        assert gone == would
+        assert (gone.version_count, gone.unheard_count) == (1, 3), "the one made since, which nodes have told of"
+        assert await listed(client, volume_id, version=3) == ["a"]
+        stage.clock.advance(1)
+        await collect(client)
+        assert await numbers(client, volume_id) == [5]
 
 
 async def test_a_deleted_volume_leaves_nothing_behind() -> None:

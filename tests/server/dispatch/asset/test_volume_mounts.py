@@ -15,7 +15,7 @@ from squall.protocol.function import FunctionBind, FunctionBound, FunctionOption
 from squall.protocol.ids import new_id
 from squall.protocol.image import BuildEvent, ImageBuild, ImageSpec
 from squall.protocol.image_steps import debian_slim, run_commands
-from tests.server.dispatch.asset.test_volumes import failure_of, make_volume
+from tests.server.dispatch.asset.test_volumes import collect, failure_of, make_volume, put_files, retain
 from tests.server.dispatch.client.test_callers import container_of
 from tests.server.doubles import FakeClient, staged
 
@@ -68,6 +68,23 @@ async def test_a_container_finds_a_volume_of_another_environment_that_it_has_mou
         assert (await failure_of(inside.ask("VolumeHistoryGet", read, wire.VolumeHistory))).code == "forbidden"
         delete = AssetDelete(VOLUME, mounted)
         assert (await failure_of(inside.ask("AssetDelete", delete, Empty))).code == "forbidden"
+
+
+async def test_a_version_that_a_function_names_is_there_and_stays() -> None:
+    async with staged() as stage:
+        volume_id = await make_volume(stage.client)
+        for number in range(3):
+            await put_files(stage.client, volume_id, "a", data=bytes([number]))
+        await retain(stage.client, volume_id, 1, 0)
+        await stage.client.function(volumes=(wire.VolumeMount(volume_id, "/x", version=1),))
+        missing = stage.client.function(volumes=(wire.VolumeMount(volume_id, "/x", version=9),))
+        assert (await failure_of(missing)).code == "not_found"
+
+        await stage.pass_time(2 * 3_600.0, 600.0)
+        await collect(stage.client, volume_id)
+
+        history = await stage.client.ask("VolumeHistoryGet", wire.VolumeHistoryGet(volume_id), wire.VolumeHistory)
+        assert sorted(one.number for one in history.versions) == [1, 3]
 
 
 async def test_options_mount_volumes_that_are_there() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 
 import pytest
@@ -11,8 +12,11 @@ from squall.protocol.blob import BlobMissing, BlobPut, BlobStat
 from squall.protocol.call import InputBatch
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
+from squall.protocol.ids import new_id
+from squall.protocol.volume import FILE, PUT, VolumeChange, VolumeCommit, VolumeCommitted
 from squall.server.dispatch.client.blob_budget import AGE_MIN_S
 from squall.server.model.config import ServerConfig
+from tests.server.dispatch.asset.test_volumes import make_volume
 from tests.server.doubles import FakeClient, Stage, double, settle, staged
 
 MIB = 2**20
@@ -39,6 +43,51 @@ async def put(client: FakeClient, number: int, size_bytes: int = MIB) -> str:
 async def missing(client: FakeClient, *sha256s: str) -> tuple[str, ...]:
     found: BlobMissing = await client.ask("BlobStat", BlobStat(sha256s), BlobMissing)
     return found.sha256s
+
+
+async def commit(client: FakeClient, volume_id: str, sha256: str) -> None:
+    change = VolumeChange(sha256[:8], PUT, FILE, size=MIB, blocks=(sha256,))
+    await client.ask("VolumeCommit", VolumeCommit(volume_id, new_id("rq"), (change,)), VolumeCommitted)
+
+
+async def test_what_is_in_a_volume_counts_for_the_app_no_more_and_stays() -> None:
+    async with staged(CONFIG) as stage:
+        mine, _ = await inside(stage)
+        volume_id = await make_volume(stage.client)
+        blocks = []
+        with contextlib.suppress(PlatformError):
+            for number in range(12):
+                blocks.append(await put(mine, number))
+                await commit(mine, volume_id, blocks[-1])
+        assert len(blocks) == 12, "the app may put no more"
+
+        await stage.pass_time(AGE_MIN_S + 60, 60.0)
+
+        assert await missing(stage.client, *blocks) == ()
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+async def test_what_somebody_was_told_of_is_not_deleted_to_make_room(
+    is_told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with staged(CONFIG) as stage:
+        mine, _ = await inside(stage)
+        first = await put(mine, 0)
+        for number in range(1, 4):
+            await put(mine, number)
+        stage.clock.advance(AGE_MIN_S + 1)
+        live_blobs = stage.store.live_blobs
+
+        async def look() -> frozenset[str]:
+            # After it was found to be old, and before it is deleted.
+            if is_told:
+                assert await missing(stage.client, first) == ()
+            return await live_blobs()
+
+        monkeypatch.setattr(stage.store, "live_blobs", look)
+        await put(mine, 5)
+
+        assert await missing(stage.client, first) == (() if is_told else (first,))
 
 
 async def test_containers_of_an_app_may_put_their_budget_and_no_more() -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from squall.protocol.errors import NOT_FOUND, PlatformError
 from squall.protocol.pages import PAGE_RECORDS_MAX
 from squall.protocol.volume import VolumeCollected, VolumeUsage
+from squall.server.dispatch.clock import AgeClock
 from squall.server.model.volume import Nodes, StoredVolumeVersion
 from squall.server.volume import retention
 from squall.server.volume.usage import block_sizes, reachable
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 500
 """Nodes that are removed in one transaction, and blocks in one go: commits wait for it."""
+UNHEARD_S = 3_600.0
+"""So long nodes have, after the server has started, to come back and say which versions they need."""
 
 _log = logging.getLogger("squall.server.dispatch.asset.volume_garbage")
 
@@ -39,6 +42,10 @@ class VolumeGarbage:
         self._store = store.volumes
         self._blobs = blobs
         self._clock = clock
+        self._age = AgeClock(clock)
+        self._began_at = clock.monotonic()
+        self._heads: dict[str, int] = {}
+        """By volume, the newest version when the server started: of these nodes may have some that are not back yet."""
         self.held: Callable[[str], frozenset[int]] = lambda volume_id: frozenset()
         """Versions of a volume that containers have mounted."""
         self._naming = 0
@@ -50,6 +57,11 @@ class VolumeGarbage:
         """Blocks that nothing named, and somebody had been told of."""
         self._since: set[str] | None = None
         """Nodes that were named since a search for garbage began; None while there is none."""
+
+    async def load(self) -> None:
+        """Take up what there is as the server starts."""
+        for volume_id, number in await self._store.roots():
+            self._heads[volume_id] = max(number, self._heads.get(volume_id, 0))
 
     @asynccontextmanager
     async def untouched(self) -> AsyncIterator[None]:
@@ -65,7 +77,8 @@ class VolumeGarbage:
                 self._changed.notify_all()
 
     @asynccontextmanager
-    async def _taking(self) -> AsyncIterator[None]:
+    async def alone(self) -> AsyncIterator[None]:
+        """Meanwhile nobody names anything."""
         async with self._changed:
             await self._changed.wait_for(lambda: not self._is_taking)
             self._is_taking = True
@@ -87,11 +100,13 @@ class VolumeGarbage:
     async def collect(self, volume_ids: Iterable[str], *, is_trial: bool = False) -> VolumeCollected:
         """Forget versions of these volumes that need not stay, and remove what no volume needs any more."""
         async with self._collecting:
-            going = {volume_id: await self._to_forget(volume_id) for volume_id in sorted(volume_ids)}
+            old = {volume_id: await self._to_forget(volume_id) for volume_id in sorted(volume_ids)}
+            going = {volume_id: numbers - self._unheard(volume_id, numbers) for volume_id, numbers in old.items()}
+            unheard_count = sum(len(numbers - going[volume_id]) for volume_id, numbers in old.items())
             if is_trial:
-                return await self._would_go(going)
+                return await self._would_go(going, unheard_count)
             version_count = 0
-            async with self._taking():
+            async with self.alone():
                 self._since = set()
                 for volume_id, numbers in going.items():
                     if numbers:
@@ -101,7 +116,7 @@ class VolumeGarbage:
                 freed = await self._delete(unnamed | self._spared)
             finally:
                 self._since = None
-        return VolumeCollected(version_count, node_count, freed)
+        return VolumeCollected(version_count, node_count, freed, unheard_count)
 
     async def volume_ids(self) -> frozenset[str]:
         """Volumes that have versions, also of those that are deleted and not purged yet."""
@@ -117,9 +132,15 @@ class VolumeGarbage:
     async def _to_forget(self, volume_id: str) -> frozenset[int]:
         said = await self._store.get_retention(volume_id) or retention.DEFAULT
         held = self.held(volume_id)
-        return retention.to_forget(await self.versions(volume_id), said, self._clock.now(), held)
+        return retention.to_forget(await self.versions(volume_id), said, self._age.now(), held)
 
-    async def _would_go(self, going: dict[str, frozenset[int]]) -> VolumeCollected:
+    def _unheard(self, volume_id: str, numbers: frozenset[int]) -> frozenset[int]:
+        """Those of these that a node may need which has not said so yet."""
+        if self._clock.monotonic() - self._began_at >= UNHEARD_S:
+            return frozenset()
+        return frozenset(number for number in numbers if number <= self._heads.get(volume_id, 0))
+
+    async def _would_go(self, going: dict[str, frozenset[int]], unheard_count: int) -> VolumeCollected:
         roots = await self._store.roots()
         dead = {root for (volume_id, number), root in roots.items() if number in going.get(volume_id, ())}
         kept = {root for (volume_id, number), root in roots.items() if number not in going.get(volume_id, ())}
@@ -127,7 +148,7 @@ class VolumeGarbage:
         def look(nodes: Nodes) -> tuple[int, int]:
             return len(reachable(nodes, dead) - reachable(nodes, kept)), _own_bytes(nodes, dead, kept)
 
-        return VolumeCollected(sum(map(len, going.values())), *await self._store.look(look))
+        return VolumeCollected(sum(map(len, going.values())), *await self._store.look(look), unheard_count)
 
     async def _sweep(self) -> tuple[int, set[str]]:
         roots = set((await self._store.roots()).values())
@@ -135,7 +156,7 @@ class VolumeGarbage:
         dead = sorted(await self._store.nodes() - live)
         count, unnamed = 0, set[str]()
         for start in range(0, len(dead), AT_ONCE):
-            async with self._taking():
+            async with self.alone():
                 some = frozenset(dead[start : start + AT_ONCE]) - (self._since or set())
                 unnamed |= await self._store.remove_nodes(some)
             count += len(some)
@@ -145,7 +166,7 @@ class VolumeGarbage:
         """Delete blocks that nothing names; how many bytes they had."""
         freed, blocks = 0, sorted(unnamed)
         for start in range(0, len(blocks), AT_ONCE):
-            async with self._taking():
+            async with self.alone():
                 # Named by what else there is, or again by a commit.
                 named = await self._all.live_blobs()
                 self._spared -= named
@@ -158,9 +179,11 @@ class VolumeGarbage:
             size, _ = await self._blobs.get_chunk(block, 0, 0)
             is_gone = await self._blobs.delete_untold(block)
         except PlatformError as error:
-            if error.code != NOT_FOUND:
+            if error.code == NOT_FOUND:
+                self._spared.discard(block)
+            else:
                 _log.warning("block %s is left for now: %s", block, error)
-            self._spared.discard(block)
+                self._spared.add(block)
             return 0
         (self._spared.discard if is_gone else self._spared.add)(block)
         return size if is_gone else 0

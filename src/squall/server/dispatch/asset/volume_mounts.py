@@ -44,6 +44,8 @@ class VolumeMounts:
         self._fleet = fleet
         self.find_template: Callable[[str], Template | None] = lambda template_id: None
         """The one of that id, if it is loading."""
+        self.specs: Callable[[], Iterable[FunctionSpec]] = tuple
+        """Of the functions there are."""
         self._held: dict[str, dict[str, int]] = {}
         """By container, the version of each volume that it has been given: its node says the same a moment later, and
         until what was written there is committed."""
@@ -99,6 +101,8 @@ class VolumeMounts:
             except PathError as error:
                 raise PlatformError(INVALID, f"{what}: volume at {mount.target[:200]!r}: {error}") from None
             await self._assets.used(caller, method, VOLUME, mount.volume_id)
+            if mount.version is not None:
+                await self._volumes.version_of(mount.volume_id, mount.version)
 
     async def starts(self, container: Container) -> tuple[wire.VolumeStart, ...]:
         """The volumes of a container that is to start, each with its version then.
@@ -137,8 +141,15 @@ class VolumeMounts:
         self._held.pop(container.container_id, None)
 
     def held(self, volume_id: str) -> frozenset[int]:
-        """Versions of a volume that containers have mounted, or have written on what is in no commit yet."""
+        """Versions of a volume that functions name, and those that containers have mounted, or have written on what is
+        in no commit yet."""
         given = {versions[volume_id] for versions in self._held.values() if volume_id in versions}
+        given |= {
+            mount.version
+            for spec in self.specs()
+            for mount in spec.volumes
+            if mount.volume_id == volume_id and mount.version is not None
+        }
         nodes = self._fleet.nodes.values()
         return frozenset(
             given.union(*({number for one, number in node.held_volumes if one == volume_id} for node in nodes))

@@ -59,6 +59,8 @@ class Volumes:
         self._turns: dict[str, asyncio.Lock] = {}
         """Of volumes that have been changed: one commit after the other."""
         self.garbage = VolumeGarbage(store, blobs, clock)
+        self.on_named: Callable[[frozenset[str]], None] = lambda blocks: None
+        """Told the blocks of each commit."""
         assets.on_deleted.append(self._forget)
 
     def _forget(self, volume_id: str) -> None:
@@ -105,6 +107,7 @@ class Volumes:
             finally:
                 # Refused, it would be refused again.
                 self._staging.done(asset.asset_id, record.commit_id)
+        self.on_named(frozenset(await asyncio.to_thread(_blocks_of, changes)))
         return wire.VolumeCommitted(_version(made))
 
     async def _missing(self, changes: list[wire.VolumeChange]) -> tuple[str, ...]:

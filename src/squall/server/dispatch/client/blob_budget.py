@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 from squall.protocol.errors import EXHAUSTED, PlatformError
 from squall.server.dispatch.function.call_table import CallTable
@@ -24,6 +25,8 @@ AGE_MIN_S = 600.0
 """What was put, or asked for, a shorter time ago stays: whoever put it is about to name it."""
 EVICT_EVERY_S = 10.0
 """Looking at all that is named costs a query."""
+AT_ONCE = 500
+"""Deleted in one go: commits of volumes wait for it."""
 BLOB_COST_BYTES = 4_096
 """What a blob counts for at least: small ones use up inodes."""
 
@@ -56,7 +59,18 @@ class _Account:
 class BlobBudgets:
     """The accounts of all apps."""
 
-    def __init__(self, *, store: Store, blobs: BlobStore, calls: CallTable, clock: Clock, bytes_max: int) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        blobs: BlobStore,
+        calls: CallTable,
+        clock: Clock,
+        bytes_max: int,
+        alone: Callable[[], AbstractAsyncContextManager[None]],
+    ) -> None:
+        """`alone` keeps commits of volumes off: what nobody names when it is looked for, nobody names meanwhile."""
+        self._alone = alone
         self._store = store
         self._blobs = blobs
         self._calls = calls
@@ -86,6 +100,12 @@ class BlobBudgets:
                 "elsewhere",
             )
         account.add(sha256, cost_bytes, self._clock.monotonic())
+
+    def named(self, sha256s: Iterable[str]) -> None:
+        """These are in a volume now, and count for the app no more: they stay when it is gone."""
+        for account in self._accounts.values():
+            for sha256 in sha256s:
+                account.remove(sha256)
 
     def touch(self, sha256s: Iterable[str]) -> None:
         """Somebody asked whether these are here, and may name them next."""
@@ -119,17 +139,26 @@ class BlobBudgets:
             old = [sha256 for sha256, (_, at) in account.blobs.items() if now - at >= AGE_MIN_S]
             if not old:
                 return
+            deleted = 0
+            for start in range(0, len(old), AT_ONCE):
+                if account.total_bytes > goal:
+                    deleted += await self._delete(account, old[start : start + AT_ONCE], goal, is_forced=is_forced)
+        if deleted:
+            _log.info("deleted %d blobs that containers put and nobody names", deleted)
+
+    async def _delete(self, account: _Account, old: Sequence[str], goal: int, *, is_forced: bool) -> int:
+        deleted = 0
+        async with self._alone():
             stored = await self._store.live_blobs()
             named = self._calls.named_blobs()
-            deleted = 0
             for sha256 in old:
                 if account.total_bytes <= goal:
                     break
-                if sha256 not in stored and sha256 not in named:
-                    await self._blobs.delete(sha256)
+                is_named = sha256 in stored or sha256 in named
+                # Somebody may have been told that it is here, and not send it.
+                if not is_named and await self._blobs.delete_untold(sha256):
                     deleted += 1
                     account.remove(sha256)
                 elif is_forced:
                     account.remove(sha256)
-        if deleted:
-            _log.info("deleted %d blobs that containers put and nobody names", deleted)
+        return deleted
