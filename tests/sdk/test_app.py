@@ -57,7 +57,7 @@ def test_apps_of_wrong_parts_are_refused() -> None:
         squall.App("x", tags={str(number): "c" for number in range(100_000)})
     with pytest.raises(InvalidError, match="image"):
         squall.App("x", image="debian")  # type: ignore[arg-type]
-    with pytest.raises(InvalidError, match=r"app x: secrets='token' must be a list of squall.Secret objects"):
+    with pytest.raises(InvalidError, match=r"app x: secrets= must be a list of squall.Secret objects, not str"):
         squall.App("x", secrets="token")
     with pytest.raises(InvalidError, match=r"app x: include_source=3 must be True or False"):
         squall.App("x", include_source=3)  # type: ignore[arg-type]
