@@ -78,7 +78,9 @@ async def test_a_version_that_a_function_names_is_there_and_stays() -> None:
         await retain(stage.client, volume_id, 1, 0)
         await stage.client.function(volumes=(wire.VolumeMount(volume_id, "/x", version=1),))
         missing = stage.client.function(volumes=(wire.VolumeMount(volume_id, "/x", version=9),))
-        assert (await failure_of(missing)).code == "not_found"
+        refused = await failure_of(missing)
+        assert refused.code == "not_found"
+        assert refused.message.startswith("FunctionCreate: function 'square': volume weights has no version 9")
 
         await stage.pass_time(2 * 3_600.0, 600.0)
         await collect(stage.client, volume_id)

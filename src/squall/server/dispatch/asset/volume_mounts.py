@@ -102,7 +102,11 @@ class VolumeMounts:
                 raise PlatformError(INVALID, f"{what}: volume at {mount.target[:200]!r}: {error}") from None
             await self._assets.used(caller, method, VOLUME, mount.volume_id)
             if mount.version is not None:
-                await self._volumes.version_of(mount.volume_id, mount.version)
+                try:
+                    await self._volumes.version_of(mount.volume_id, mount.version)
+                except PlatformError as error:
+                    _, _, why = error.message.partition(": ")
+                    raise PlatformError(error.code, f"{what}: {why}") from None
 
     async def starts(self, container: Container) -> tuple[wire.VolumeStart, ...]:
         """The volumes of a container that is to start, each with its version then.
