@@ -52,6 +52,29 @@ async def put(blobs: ObjectBlobStore, data: bytes, chunk_bytes: int = 1_000) -> 
     return sha256
 
 
+async def test_content_and_its_name_are_on_the_disk_when_a_put_has_returned(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def noted(descriptor: int) -> None:
+        done.append(f"sync {os.path.basename(os.readlink(f'/proc/self/fd/{descriptor}'))}")
+        sync(descriptor)
+
+    def renamed(self: Path, target: Path) -> Path:
+        done.append(f"rename {target.name}")
+        return rename(self, target)
+
+    async with ObjectBlobStore(str(tmp_path / "blobs"), clock) as blobs:
+        await put(blobs, b"first", 5)
+        monkeypatch.setattr(os, "fsync", noted)
+        monkeypatch.setattr(Path, "rename", renamed)
+        sha256 = await put(blobs, b"data", 4)
+
+    assert done[-3:] == [f"sync {sha256}", f"rename {sha256}", f"sync {sha256[:2]}"]
+
+
 async def test_blob_is_read_back_in_any_chunks(blobs: ObjectBlobStore) -> None:
     data = bytes(range(256)) * 10
 

@@ -105,4 +105,30 @@ VOLUME_KEPT_FAULTS = (
             "test_a_version_that_a_function_names_is_there_and_stays": "for one in history.versions) == [1, 3]"
         },
     ),
+    Mutation(
+        "blob-not-synced",
+        "loss of power after a block was put",
+        "its name is there, and its content is not",
+        (Change("src/squall/server/store/blob.py", "            os.fsync(file.fileno())\n", ""),),
+        {
+            "tests/conformance/test_blobs.py::"
+            "test_content_and_its_name_are_on_the_disk_when_a_put_has_returned": "done[-3:] =="
+        },
+    ),
+    Mutation(
+        "queue-put-not-synced",
+        "loss of power after an item was put",
+        "it was acknowledged, and is gone",
+        (
+            Change(
+                "src/squall/server/store/sql_queues.py",
+                "self._database.write(_put, write)",
+                "self._database.write(_put, write, is_waiting=False)",
+            ),
+        ),
+        {
+            "tests/server/test_store_sync.py::"
+            "test_what_is_put_into_queues_and_volumes_waits_for_the_disk_and_dicts_do_not": "waited(store.queues.put("
+        },
+    ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,14 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from squall.server.model.asset import StoredAsset
+from squall.server.model.dict import DictWrite, StoredEntry
+from squall.server.model.queue import PartitionKey, QueueTaking, QueueWrite
+from squall.server.model.volume import StoredVolumeVersion
 from squall.server.store import writes as module
 from squall.server.store.database import Database
+from squall.server.store.migration import upgrade
+from squall.server.store.sql import SqlStore
 from squall.server.store.writes import GroupCommit
 
 FULL, NORMAL = 2, 1
@@ -111,3 +117,31 @@ async def test_the_log_of_the_database_is_what_is_synced(tmp_path: Path, monkeyp
     async with Database(f"sqlite:///{tmp_path}/x.db", lambda connection: None) as database:
         await database.write(synchronous, None, is_waiting=False)
     assert synced == [f"{tmp_path}/x.db-wal"]
+
+
+async def test_what_is_put_into_queues_and_volumes_waits_for_the_disk_and_dicts_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[bool] = []
+    write = GroupCommit.write
+
+    async def noted(self: GroupCommit, apply: Any, value: Any, *, is_waiting: bool = True) -> Any:
+        waits.append(is_waiting)
+        return await write(self, apply, value, is_waiting=is_waiting)
+
+    async def waited(change: Awaitable[Any]) -> bool:
+        waits.clear()
+        await change
+        return all(waits) and bool(waits)
+
+    async with SqlStore(f"sqlite:///{tmp_path}/s.db", upgrade) as store:
+        monkeypatch.setattr(GroupCommit, "write", noted)
+        for number, kind in enumerate(("queue", "volume", "dict")):
+            await store.assets.put(StoredAsset(f"as-{number}", kind, kind, created_at=1.0))
+        place = PartitionKey("as-0", b"")
+
+        assert await waited(store.queues.put(QueueWrite(place, "rq-1", (b"a",), 1.0, 9.0)))
+        assert await waited(store.queues.take(QueueTaking(place, "rq-2", 1, 1.0)))
+        assert await waited(store.queues.give_back("as-0", "rq-2"))
+        assert await waited(store.volumes.add(StoredVolumeVersion("as-1", 1), {}))
+        assert not await waited(store.dicts.put(DictWrite("as-2", "rq-3", (StoredEntry(b"k", b"v", "", 1.0),))))
