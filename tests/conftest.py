@@ -29,6 +29,8 @@ def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Begun in the background of a script: Ctrl-C would be ignored by all that is tested, too.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # The same of what was begun by `nohup`.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
