@@ -61,7 +61,7 @@ def write(seed: int, seconds: float, is_renamed: bool) -> int:
     return count
 
 
-@app.function(volumes={TOP: crowded}, timeout=300, retries=5)
+@app.function(volumes={TOP: crowded}, timeout=300, retries=100)
 def write_renaming(seed: int, seconds: float) -> int:
     """May be killed at any moment: nothing has its name before it is whole."""
     return write(seed, seconds, True)
