@@ -73,6 +73,7 @@ DETOURS = (
     *_detours("keeping.write read try_to_write reload_with_open_file", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("keeping.sleep_after_writing list_below apart die_while_writing", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("keeping.die_while_writing", _FORKED, PLAIN, _DOUBTED),
+    *_detours("filling-volume.names write", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("mounting-others.look look?*volumes=?other? write?volumes=?other?", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("mounting-others.Keeper Keeper?volumes=?other?", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("large-volumes.write_many read_many write_sparse read_sparse", (RESTORE,), PLAIN, _VOLUMES),
