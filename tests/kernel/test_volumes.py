@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from squall.agent.volume.tree_image import content_of, write_tree_image
 from squall.protocol import volume as wire
 from squall.protocol.volume import VolumeChange
-from squall.runtime.errors import SubPathMissing, VolumeBusy
+from squall.runtime.errors import ContainerMissing, SubPathMissing, VolumeBusy
 from squall.runtime.spec import Volume
 from squall.runtime.volume_overlay import CONTENTS
 from tests.kernel.containers import Containers, shell
@@ -221,6 +224,47 @@ async def test_a_container_cannot_undo_its_volumes(containers: Containers, versi
     ended = await containers.run(*attacks, volumes=[volume])
 
     assert ended.stdout == "one"
+
+
+async def test_a_container_that_is_removed_while_its_volume_is_swapped_is_gone(
+    containers: Containers, versions: Versions
+) -> None:
+    """A swap that is under way comes to its end first: it would mount where nothing is any more."""
+    for number in range(6):
+        running = await containers.start("sleep", "600", volumes=[versions.make({"a": b"one"})])
+        swapping = asyncio.ensure_future(
+            containers.runtime.swap_volume(running.container_id, versions.make({"a": b"two"}))
+        )
+        await asyncio.sleep(0.003 * number)
+        await containers.runtime.remove(running.container_id)
+        await asyncio.gather(swapping, return_exceptions=True)
+
+        assert await containers.runtime.list() == []
+        with pytest.raises(ContainerMissing):
+            await containers.runtime.swap_volume(running.container_id, versions.make({"a": b"two"}))
+
+
+def test_what_is_mounted_is_found_where_it_looks_like_no_mount(data_dir: Path) -> None:
+    """A directory of the same file system at another place: its device is that of what is around it."""
+    code = f"""
+import os
+from squall.runtime import syscalls as sc
+from squall.runtime.volumes import _unmount_all
+sc.mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
+sc.mount("squall", {str(data_dir)!r}, "tmpfs")
+os.chdir({str(data_dir)!r})
+os.mkdir("one"), os.mkdir("other")
+for _ in range(2):
+    sc.mount("one", "other", None, sc.MS_BIND)
+assert not os.path.ismount("other")
+_unmount_all("other")
+os.rmdir("other")
+"""
+    ended = subprocess.run(
+        ["unshare", "--mount", sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
 
 
 async def test_nothing_is_left_of_volumes_when_containers_are_gone(containers: Containers, versions: Versions) -> None:

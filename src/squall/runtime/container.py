@@ -127,8 +127,8 @@ class Entry:
     """Of a template: its processes have ended, and what they were is in a snapshot."""
     clone: Clone | None = None
     """Of a fork of a template: what it is beside its cell, whose first process is `forked`."""
-    is_mounting: bool = False
-    """Its volumes are being mounted: until that is over it is not taken away."""
+    mounting: int = 0
+    """How often its volumes are being mounted or swapped now: until that is over it is not taken away."""
 
     @property
     def first_pid(self) -> int:

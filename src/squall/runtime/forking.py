@@ -189,7 +189,7 @@ class Forking:
                 return
             self._poller.watch(clone.pidfd, lambda _: self._on_clone_ended(entry))
             answer(Reply())
-            if clone.waiting is None and not entry.is_mounting:
+            if clone.waiting is None and not entry.mounting:
                 # Nobody has let it begin at once: it has time to get further.
                 self._clones.let_wait(clone)
 
@@ -246,12 +246,12 @@ class Forking:
 
         def on_mounted(outcome: Reply | RuntimeFailure) -> None:
             entry.phase_ms["volumes"] = (time.monotonic_ns() - begin_ns) / 1e6
-            entry.is_mounting = False
+            entry.mounting -= 1
             answer(outcome)
             if entry.exit_status is not None and entry.removals:
                 self._ends.finish(entry)
 
-        entry.is_mounting = True
+        entry.mounting += 1
         try:
             self._mounter.attach(container_id, volumes, id_range, user_namespace_fd, on_mounted)
         except (RuntimeFailure, OSError) as error:

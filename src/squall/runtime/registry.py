@@ -446,14 +446,22 @@ class Registry:
     def swap_volume(self, container_id: str, volume: Volume, answer: Outcome) -> None:
         """Let another version of a volume take the place of the one there; the answer comes when it has."""
         entry = self._there(container_id)
+        if entry.is_leaving:
+            raise ContainerMissing(f"no container {container_id}: it is being removed")
         id_range = entry.spec.id_range
         user_namespace_fd = self._ground.user_namespaces.get(id_range)
         images_fd = self._kit.images_fd
 
         def swapped(outcome: Reply | RuntimeFailure) -> None:
             answer(outcome)
-            run_aside(self._poller, lambda: end_swapped(images_fd, container_id, volume.name), lambda _: None)
+            run_aside(self._poller, lambda: end_swapped(images_fd, container_id, volume.name), is_over)
 
+        def is_over(_: Reply | RuntimeFailure) -> None:
+            entry.mounting -= 1
+            if entry.removals and entry.exit_status is not None:
+                self._finish_removal(entry)
+
+        entry.mounting += 1
         run_aside(self._poller, lambda: swap(images_fd, container_id, volume, id_range, user_namespace_fd), swapped)
 
     # ---- exec
@@ -526,7 +534,7 @@ class Registry:
             return
         if self._entries.get(entry.spec.container_id) is not entry:
             self._answer_removals(entry, Reply())
-        elif not (entry.is_leaving or entry.is_mounting):
+        elif not (entry.is_leaving or entry.mounting):
             entry.is_leaving = True
             # Before all else: none of its processes is left that might wait for them.
             self._buckets.end(entry.spec.container_id, lambda failure: self._without_buckets(entry, failure))

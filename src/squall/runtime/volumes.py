@@ -220,8 +220,8 @@ def end_swapped(images_fd: int, container_id: str, name: str) -> None:
 
     def end() -> None:
         for place in os.listdir(point) if os.path.isdir(point) else ():
-            while place.startswith(_OLD) and os.path.ismount(f"{point}/{place}"):
-                sc.unmount(f"{point}/{place}")
+            if place.startswith(_OLD):
+                _unmount_all(f"{point}/{place}")
 
     in_namespace(images_fd, end)
 
@@ -235,13 +235,24 @@ def drop_versions(images_fd: int, container_id: str) -> None:
     for name in os.listdir(top):
         for one in os.listdir(f"{top}/{name}"):
             place = f"{top}/{name}/{one}"
-            while os.path.ismount(place):
-                sc.unmount(place)
+            _unmount_all(place)
             for file in os.listdir(place):
                 os.unlink(f"{place}/{file}")
             os.rmdir(place)
         os.rmdir(f"{top}/{name}")
     os.rmdir(top)
+
+
+def _unmount_all(place: str) -> None:
+    """Let go of whatever is mounted at a place. What is there of the file system around it, as a directory is that a
+    swap has kept after its version had gone, looks like none."""
+    while True:
+        try:
+            sc.unmount(place)
+        except RuntimeFailure as failure:
+            if isinstance(failure.__cause__, OSError) and failure.__cause__.errno == errno.EINVAL:
+                return
+            raise
 
 
 @dataclass(slots=True)
