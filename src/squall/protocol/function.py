@@ -6,6 +6,7 @@ from squall.protocol.bucket import BucketMount
 from squall.protocol.mount import MountRef
 from squall.protocol.records import field, record, replace
 from squall.protocol.volume import VolumeMount
+from squall.protocol.web import WebSpec
 
 BY_FILE = "file"
 BY_PACKAGE = "package"
@@ -32,6 +33,8 @@ class MethodSpec:
     name: str
     is_generator: bool = False
     is_async: bool = False
+    web: WebSpec | None = None
+    """It answers requests, and cannot be called otherwise."""
 
 
 @record
@@ -90,6 +93,8 @@ class Scaling:
     target_inputs: int | None = None
     """Inputs per container the autoscaler aims at; None means `max_inputs`."""
     is_single_use: bool = False
+    scaleup_window_s: float = 0.0
+    """Of a server: for how long more is wanted before a container is added to those there are."""
 
 
 @record
@@ -207,6 +212,8 @@ class FunctionSpec:
     """By id, those of its app first: of what several have, the last one counts, and `env` before all."""
     volumes: tuple[VolumeMount, ...] = ()
     buckets: tuple[BucketMount, ...] = ()
+    web: WebSpec | None = None
+    """It answers requests, and cannot be called otherwise; of a class, as a server does. Methods have their own."""
 
 
 def secrets_named(asked: FunctionSpec | FunctionOptions) -> tuple[str, ...]:
