@@ -23,6 +23,7 @@ from __future__ import annotations
 from squall.protocol.call import Failure
 from squall.protocol.function import Definition
 from squall.protocol.records import field, record
+from squall.protocol.web import WebSpec
 
 SOCKET_DIR = "/run/squall/agent"
 SOCKET_PATH = SOCKET_DIR + "/agent.sock"
@@ -113,6 +114,8 @@ class Boot:
     """Its inputs come in batches (`InputBatch.batch`) and are run as lists."""
     environment: str = ""
     """That its app is of."""
+    web: WebSpec | None = None
+    """As of `FunctionSpec`."""
 
 
 @record

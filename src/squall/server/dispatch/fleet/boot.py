@@ -34,4 +34,5 @@ def boot_of(plane: ControlPlane, container_id: str, spec: FunctionSpec, app_name
         spec.parameters,
         spec.batching is not None,
         shown(app.row.environment) if app is not None else "",
+        spec.web,
     )
