@@ -15,11 +15,11 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from squall.exception import InputCancellation
 from squall.guest.cancellation import INSIST_S, INSIST_TIMES
@@ -39,12 +39,11 @@ from squall.guest.runner import (
 from squall.protocol.call import CANCELLED, SUCCEEDED
 from squall.sdk import _container
 
-if TYPE_CHECKING:
-    from squall.guest.instance import Instance
-
 _LOOP_PACKAGES = frozenset({"asyncio", "selectors", "threading", "concurrent", "uvloop", "weakref", "_weakrefset"})
 """Where the main thread is between two steps of user code, if nobody has called them but the loop."""
-_CALLERS = frozenset({"_outcome", "_send_items", "send_items", "run", "_enter_async", "leave_async"})
+_CALLERS = frozenset({
+    "_outcome", "_answered", "_made", "_send_items", "send_items", "run", "_enter_async", "leave_async",
+})  # fmt: skip
 """Functions of the guest that call user code on the loop."""
 
 
@@ -136,14 +135,11 @@ class AsyncRunner:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        instance = self._parts.instance
-        if instance is not None:
-            await self._enter(instance)
+        await self._enter()
         try:
             if self._start_inputs is not None:
                 self._start_inputs()
-            reader = threading.Thread(target=self._read_inputs, args=(self._loop,), name="squall-reader", daemon=True)
-            reader.start()
+            self._begin_reading(self._loop)
             await self._done.wait()
         finally:
             if self._running:
@@ -152,22 +148,34 @@ class AsyncRunner:
                 # The loop joins its threads before it closes, and one may read for a generator that got ahead.
                 self._parts.outbox.flush()
                 self._parts.inbox.close()
-            if instance is not None:
-                # Callers are not to wait for the hooks, and a second request to end is not to stop them.
-                self._parts.outbox.flush()
-                self._parts.interrupter.is_closed = True
-                await instance.leave_async()
+            await self._leave()
 
-    async def _enter(self, instance: Instance) -> None:
+    async def _enter(self) -> None:
         self._serving, self._is_entering = asyncio.current_task(), True
         try:
-            await instance.enter_async()
+            await self._begin()
         except LoadFailed:
             if self._is_ending:
                 raise InputCancellation("the container is being stopped") from None  # not the hook's fault
             raise
         finally:
             self._is_entering = False
+
+    async def _begin(self) -> None:
+        """What comes before the first input: the enter hooks."""
+        if self._parts.instance is not None:
+            await self._parts.instance.enter_async()
+
+    async def _leave(self) -> None:
+        """What comes after the last one: the exit hooks."""
+        if self._parts.instance is not None:
+            # Callers are not to wait for the hooks, and a second request to end is not to stop them.
+            self._parts.outbox.flush()
+            self._parts.interrupter.is_closed = True
+            await self._parts.instance.leave_async()
+
+    def _begin_reading(self, loop: asyncio.AbstractEventLoop) -> None:
+        threading.Thread(target=self._read_inputs, args=(loop,), name="squall-reader", daemon=True).start()
 
     def _read_inputs(self, loop: asyncio.AbstractEventLoop) -> None:
         try:
@@ -303,13 +311,9 @@ class AsyncRunner:
             end_forked(None)
 
     def _run_here(self, item: Work, run: Callable[[], Outcome]) -> Outcome:
-        """Run in the main thread, where code that looks for a running loop finds none: it may run one of its own."""
-        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        """Run in the main thread."""
         interrupter = self._parts.interrupter
-        assert task is not None
-        asyncio._leave_task(loop, task)
-        asyncio._set_running_loop(None)
-        try:
+        with outside_loop():
             try:
                 self._here = item.keys
                 interrupter.begin(item.keys)
@@ -318,9 +322,6 @@ class AsyncRunner:
                 interrupter.end()
                 self._here = ()
                 interrupter.forget()
-        finally:
-            asyncio._set_running_loop(loop)
-            asyncio._enter_task(loop, task)
 
     async def _send_items(self, item: Work, items: Any) -> int:
         one = item.inputs[0]
@@ -344,6 +345,20 @@ class AsyncRunner:
             batch.flush()
             self._parts.inbox.drop_item_credit(one.call_id, one.index)
         return batch.count
+
+
+@contextlib.contextmanager
+def outside_loop() -> Iterator[None]:
+    """In a task: code in here that looks for a running loop finds none, for it may run one of its own."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    asyncio._leave_task(loop, task)
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
+        asyncio._enter_task(loop, task)
 
 
 def is_user_code(frame: FrameType | None) -> bool:

@@ -3,7 +3,7 @@
 Two threads take turns. While the main thread has nothing to run it reads the socket itself: an input then costs no
 switch between threads. While it is busy with an input for longer than `TICK_S`, the watcher reads: cancellations,
 requests to give inputs back and heartbeats must not wait for user code. The watcher sleeps without a timer while
-nothing happens.
+nothing happens. Where requests are answered an event loop reads, in its own turns (`read_on_loop`).
 
 Invariants:
   * exactly one thread reads at a time (`_reading`)
@@ -35,6 +35,7 @@ Work = Union["Input", "Batch"]
 TICK_S = 0.01
 _ARMED_S = 0.05
 _WATCH_S = 0.05
+_OF_REQUESTS = frozenset({"WebIn", "WebCredit"})
 
 
 Key = tuple[str, int]
@@ -90,6 +91,10 @@ class Inbox:
         self._outbox = outbox
         self.on_cancel = on_cancel
         self.on_terminal: Callable[[TerminalData, bytes], None] | None = None
+        self.on_web: Callable[[Envelope, bytes], None] | None = None
+        """Told what comes of requests that have begun."""
+        self._is_on_loop = False
+        """An event loop reads, in the turns it has."""
         self._ready: Ready | None = None
         self._held: deque[Work] = deque()
         self._gathered: list[Input] = []
@@ -131,13 +136,14 @@ class Inbox:
             Stopping: there will be none.
         """
         while True:
-            held = self._pop()
+            held = self.pop()
             if held is not None:
                 return held
             self._outbox.flush()
             self._wait_or_read(lambda: bool(self._held) or self.is_stopping)
 
-    def _pop(self) -> Work | None:
+    def pop(self) -> Work | None:
+        """The next input if there is one here. Raises as `take`."""
         with self._lock:
             if self._failure is not None:
                 raise self._failure
@@ -158,6 +164,25 @@ class Inbox:
                 self._begun.pop(key, None)
             if self._cancelled:
                 self._cancelled.difference_update(item.keys)
+
+    def read_on_loop(self) -> None:
+        """From now on nobody reads but this thread, by `read_now`, when there is something to read."""
+        with self._lock:
+            self._is_on_loop, self._reading = True, threading.current_thread()
+
+    def read_now(self) -> bool:
+        """Take what has come, of which there is something; False when the connection has ended: `reconnect`."""
+        messages = self._link.receive()
+        if messages is None:
+            return False
+        self._unhandled.extend(messages)
+        self._handle_all()
+        return True
+
+    def reconnect(self) -> None:
+        """Make the connection again, which may take long; `pop` raises what is wrong with that."""
+        if self._failure is None:
+            self._reconnect()
 
     def has_begun(self, call_id: str, index: int) -> bool:
         """Whether the runner has taken it and not answered yet."""
@@ -181,7 +206,7 @@ class Inbox:
         now = time.monotonic()
         self._running += 1
         self._busy_since = self._last_active = now
-        if not self._is_armed:
+        if not self._is_armed and not self._is_on_loop:
             self._is_armed = True
             self._arm.set()
 
@@ -238,6 +263,9 @@ class Inbox:
                     self._reconnect()
                 return
             self._unhandled.extend(messages)
+        self._handle_all()
+
+    def _handle_all(self) -> None:
         while self._unhandled:
             # Taken one by one: a cancellation among them may interrupt us, and the others wait for the next turn.
             envelope, body = self._unhandled.popleft()
@@ -295,6 +323,8 @@ class Inbox:
         elif method == "GuestStop":
             record(GuestStop, envelope.params)
             self.stop()
+        elif method in _OF_REQUESTS and self.on_web is not None:
+            self.on_web(envelope, body)
         elif method == "TerminalData" and self.on_terminal is not None:
             self.on_terminal(record(TerminalData, envelope.params), body)
 

@@ -178,6 +178,11 @@ class Link:
             return None
         return [(self._codec.decode(frame.header), frame.body) for frame in self._decoder.feed(data)]
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether the next `receive` need not wait for the socket."""
+        return bool(self._unread)
+
     def put_back(self, messages: list[tuple[Envelope, bytes]]) -> None:
         """Give these out again, before anything else."""
         self._unread = messages

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from squall.guest.inbox import Stopping
+from squall.guest.web.specs import is_web
 from squall.protocol.call import Failure, TraceFrame
 from squall.protocol.function import SERIALIZED
 from squall.protocol.guest import CODE_DIR, Boot
@@ -49,11 +50,13 @@ class Served(NamedTuple):
     import_ms: float = 0.0
     enter_ms: float = 0.0
     """How long the hooks have run that a snapshot keeps."""
+    is_web: bool = False
+    """Its inputs, or some of them, are requests."""
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left that could fail before it takes inputs."""
-        return self.instance is None or not self.instance.has_late_hooks
+        return not self.is_web and (self.instance is None or not self.instance.has_late_hooks)
 
     def taken_over(self, started: float) -> Served:
         """The same in a fork, for which it has cost what has passed since it `started`."""
@@ -72,15 +75,20 @@ def load_served(boot: Boot, started: float) -> Served:
     """
     if not boot.definition.is_class:
         function = load(boot, _container.get_blob)
-        return Served(function, None, (time.monotonic() - started) * 1000)
+        return Served(function, None, (time.monotonic() - started) * 1000, is_web=is_web(boot))
     instance = load_instance(boot, _container.get_blob)
     # From here on its hooks may call functions.
     _container.loaded()
     loaded = time.monotonic()
     instance.enter_before_snapshot()
     enter_ms = (time.monotonic() - loaded) * 1000
-    function = next(iter(instance.methods.values())).function
-    return Served(function, instance, (loaded - started) * 1000, enter_ms)
+    # An app's server has none.
+    function = next((one.function for one in instance.methods.values()), _none)
+    return Served(function, instance, (loaded - started) * 1000, enter_ms, is_web(boot))
+
+
+def _none() -> None:
+    """In the place of a function that is never called."""
 
 
 def load(boot: Boot, get_blob: Callable[[str], list[bytes]]) -> Callable[..., Any]:

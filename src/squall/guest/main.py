@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from squall.exception import InputCancellation
 from squall.guest.cancellation import Interrupter
@@ -172,7 +172,9 @@ def _lend_debugger(boot: Boot, link: Link, inbox: Inbox) -> tuple[InputListener,
 def ready_of(served: Served, late_ms: float = 0.0) -> Ready:
     """What a guest says that serves this, after hooks that are run in each container have taken so long."""
     version = ".".join(str(part) for part in sys.version_info[:3])
-    return Ready(CREDIT_MAX, served.import_ms, version, served.enter_ms + late_ms)
+    # A request that waits here behind another one could be answered elsewhere.
+    credit_max = 1 if served.is_web else CREDIT_MAX
+    return Ready(credit_max, served.import_ms, version, served.enter_ms + late_ms)
 
 
 def _serve(parts: RunnerParts, boot: Boot, served: Served) -> None:
@@ -184,38 +186,50 @@ def _serve(parts: RunnerParts, boot: Boot, served: Served) -> None:
     began = time.monotonic()
 
     def start() -> None:
-        late_ms = 0.0 if served.instance is None else (time.monotonic() - began) * 1000
-        parts.inbox.start(ready_of(served, late_ms))
+        has_late = served.is_web or served.instance is not None
+        parts.inbox.start(ready_of(served, (time.monotonic() - began) * 1000 if has_late else 0.0))
 
-    runner: Runner | ThreadRunner | AsyncRunner
-    if boot.definition.is_async:
+    runner, is_started_by_runner = _runner(parts, boot, served, start)
+    begin = _nothing if is_started_by_runner else start
+    if parts.instance is None or boot.definition.is_async:
+        begin()
+        runner.run()  # the hooks, too, on its event loop
+    else:
+        _run_entered(parts, parts.instance, begin, runner)
+
+
+AnyRunner = Union["Runner", "ThreadRunner", "AsyncRunner"]
+
+
+def _runner(parts: RunnerParts, boot: Boot, served: Served, start: Callable[[], None]) -> tuple[AnyRunner, bool]:
+    """What runs the inputs; and whether it says itself when they may come."""
+    runner: AnyRunner = Runner(parts)
+    if served.is_web:
+        from squall.guest.web.runner import WebRunner  # cold start: web functions only
+
+        runner = WebRunner(parts, boot, start)
+    elif boot.definition.is_async:
         from squall.guest.async_runner import AsyncRunner  # cold start: asyncio is a third of all there is to load
 
         runner = AsyncRunner(parts, boot.max_inputs, start)
-        parts.inbox.on_cancel = runner.cancel
     elif boot.max_inputs > 1:
         from squall.guest.thread_runner import ThreadRunner  # cold start: most functions run one input at a time
 
         runner = ThreadRunner(parts, boot.max_inputs)
+    if not isinstance(runner, Runner):
         parts.inbox.on_cancel = runner.cancel
-    else:
-        runner = Runner(parts)
     if boot.is_batched:
         from squall.guest.batch import BatchCancellation  # cold start: batched functions only
 
         parts.inbox.on_cancel = BatchCancellation(parts, parts.inbox.on_cancel).cancel
-    if boot.definition.is_async:
-        runner.run()  # the hooks, too, on its event loop
-    elif parts.instance is None:
-        start()
-        runner.run()
-    else:
-        _run_entered(parts, parts.instance, start, runner)
+    return runner, served.is_web or boot.definition.is_async
 
 
-def _run_entered(
-    parts: RunnerParts, instance: Instance, start: Callable[[], None], runner: Runner | ThreadRunner | AsyncRunner
-) -> None:
+def _nothing() -> None:
+    """What is to be done is done elsewhere."""
+
+
+def _run_entered(parts: RunnerParts, instance: Instance, start: Callable[[], None], runner: AnyRunner) -> None:
     instance.enter()
     try:
         start()

@@ -11,9 +11,11 @@ import importlib
 import sys
 
 import squall
+from squall.guest.web.specs import is_web
 from squall.protocol.guest import Boot
 
 _ASYNC, _BATCH, _THREADS = "squall.guest.async_runner", "squall.guest.batch", "squall.guest.thread_runner"
+_WEB = tuple(f"squall.guest.web.{one}" for one in ("runner", "lifespan", "endpoint", "wsgi"))
 _GUEST = ("squall.guest.instance", "squall.guest.runner")
 _SDK = ("_class_decorator", "_client", "_serialization", "_traceback")
 
@@ -31,5 +33,7 @@ def _kinds(boot: Boot | None) -> tuple[str, ...]:
     """What functions of some kinds only need. The event loop brings OpenSSL with it, which each fork would seed."""
     if boot is None:
         return (_ASYNC, _BATCH, _THREADS)
+    if is_web(boot):
+        return (_ASYNC, *_WEB)
     asked = ((_ASYNC, boot.definition.is_async), (_BATCH, boot.is_batched), (_THREADS, boot.max_inputs > 1))
     return tuple(name for name, is_asked in asked if is_asked)

@@ -74,7 +74,7 @@ def _run(boot: Boot, served: Served, guest: Guest, link: Link, server: socket.so
     parts = parts._replace(function=_nothing, is_generator=False, instance=None)
     stop = link.frame("GuestStop", GuestStop())
     link.codec.record(GuestStop, _read(link, stop)[0][0].params)
-    if boot.definition.is_async and is_parked:
+    if (boot.definition.is_async or served.is_web) and is_parked:
         # Not ahead of it: inputs that have not begun are given back then.
         _run_on_loop(parts._replace(function=functools.partial(server.sendall, stop)), boot.max_inputs)
     else:

@@ -1,0 +1,1 @@
+"""Requests in a container: applications that answer them, and what listens at a port."""

@@ -1,0 +1,305 @@
+"""One request in the guest: what ASGI calls its scope, `receive` and `send`.
+
+Nothing of a body is asked for before the application wants it, and no more of a response leaves than a window: what an
+application does not take waits in its client.
+
+    receive()   the bytes that came with the head; then what `WebIn` brings, each time with credit for the next
+    send()      a response that is whole at once is kept for the output; any other leaves as it comes
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from squall.protocol.records import from_wire
+from squall.protocol.web import (
+    ACCEPT,
+    BYTES,
+    CHUNK_BYTES_MAX,
+    CLOSE,
+    DATA,
+    GONE,
+    START,
+    TEXT,
+    WINDOW_BYTES,
+    WebCredit,
+    WebIn,
+    WebOut,
+    WebRequest,
+    WebResponse,
+    decode_value,
+    encode_value,
+)
+
+if TYPE_CHECKING:
+    from squall.guest.inbox import Input
+    from squall.guest.link import Link
+
+Scope = dict[str, Any]
+Event = dict[str, Any]
+
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+_LOST = 1006
+"""Why a WebSocket ended that nobody has closed."""
+
+
+class Misused(Exception):
+    """The application does what ASGI does not allow."""
+
+
+class Exchange:
+    """A request that an application is about to answer."""
+
+    def __init__(self, one: Input, link: Link, state: dict[str, Any]) -> None:
+        """`state` is the one of the application's lifespan.
+
+        Raises:
+            ValueError: the input is no request.
+        """
+        head, body = decode_value(one.value)
+        request = from_wire(WebRequest, json.loads(head))
+        self._one = one
+        self._link = link
+        self._is_socket = request.type == "websocket"
+        self.scope = scope_of(request, state)
+        self._events: deque[Event] = deque()
+        """What has come and was not received."""
+        self._has_event = asyncio.Event()
+        self._is_asked = self._is_socket
+        """The server knows that more of the request is wanted."""
+        self._taken = 0
+        """Bytes that the application has received and that the server has not been told of."""
+        self._is_whole = not request.has_more
+        """All of the body has come, or was asked for and never will."""
+        self._is_gone = False
+        if self._is_socket:
+            self._events.append({"type": "websocket.connect"})
+        else:
+            self._events.append({"type": "http.request", "body": body, "more_body": request.has_more})
+        self._room = WINDOW_BYTES
+        """How much more may be sent."""
+        self._has_room = asyncio.Event()
+        self._status = 0
+        self._headers: tuple[str, ...] = ()
+        self._starting: asyncio.Handle | None = None
+        self._is_started = False
+        """The client has been told how its response begins."""
+        self._is_ended = False
+        """It has been told, or will be by the output, how it ends."""
+        self._is_cut = False
+        """What was sent may not have come: nothing makes it whole again."""
+        self._value = b""
+        """Of the output: the response, or its end."""
+
+    def outcome(self) -> bytes:
+        """The application has returned: the value of its output.
+
+        Raises:
+            Misused: it has not done all that it had to.
+        """
+        if not self._is_ended and not self._is_gone:
+            raise Misused("the application returned before its response was whole")
+        return self._value
+
+    # From the server
+
+    def came(self, record: WebIn, body: bytes) -> None:
+        """More of the request."""
+        if record.kind == GONE:
+            self.gone(record.code, record.reason)
+        elif self._is_gone:
+            return
+        elif record.kind == DATA:
+            self._is_whole = not record.has_more
+            self._put({"type": "http.request", "body": body, "more_body": record.has_more})
+        elif record.kind == TEXT:
+            self._put({"type": "websocket.receive", "text": body.decode("utf-8", "replace")})
+        elif record.kind == BYTES:
+            self._put({"type": "websocket.receive", "bytes": body})
+
+    def credited(self, record: WebCredit) -> None:
+        """The server has taken so much of the response."""
+        self._room += record.byte_count
+        if self._room > 0:
+            self._has_room.set()
+
+    def gone(self, code: int = _LOST, reason: str = "", *, is_cut: bool = False) -> None:
+        """Nobody waits for the response any more; `is_cut` where that is known from the connection's end."""
+        if is_cut and (self._is_started or not self._is_whole):
+            self._is_cut = True
+        if self._is_gone:
+            return
+        self._is_gone = True
+        self._has_room.set()
+        if self._is_socket:
+            self._put({"type": "websocket.disconnect", "code": code, "reason": reason})
+        else:
+            self._put({"type": "http.disconnect"})
+
+    def _put(self, event: Event) -> None:
+        self._events.append(event)
+        self._has_event.set()
+
+    # The application's side
+
+    async def receive(self) -> Event:
+        """See ASGI."""
+        if not self._events and self._is_ended and not self._is_socket:
+            return {"type": "http.disconnect"}
+        while not self._events:
+            self._has_event.clear()
+            await self._has_event.wait()
+        event = self._events.popleft()
+        if event["type"] == "http.disconnect" or event["type"] == "websocket.disconnect":
+            self._events.append(event)  # whoever asks again is told again
+        elif event["type"] == "websocket.receive":
+            self._credit(len(event.get("bytes") or event.get("text", "").encode()))
+        elif event.get("more_body"):
+            self._credit(len(event["body"]))
+        return event
+
+    def _credit(self, byte_count: int) -> None:
+        if not self._is_asked:
+            # There was no credit before this, and so nothing on its way: whoever never asks is sent nothing.
+            self._is_asked, byte_count = True, WINDOW_BYTES
+        self._taken += byte_count
+        if self._taken >= WINDOW_BYTES // 4 and not self._is_gone:
+            self._tell("WebCredit", WebCredit(self._one.call_id, self._one.index, self._taken))
+            self._taken = 0
+
+    async def send(self, event: Event) -> None:
+        """See ASGI.
+
+        Raises:
+            Misused: not now, or not at all.
+        """
+        kind = event["type"]
+        if kind == "http.response.start" or kind == "websocket.http.response.start":
+            self._start(event)
+        elif kind == "http.response.body" or kind == "websocket.http.response.body":
+            await self._body(event.get("body", b""), has_more=event.get("more_body", False))
+        elif kind == "websocket.accept" and self._is_socket and not self._is_started:
+            self._is_started = True
+            headers = _headers(event.get("headers", ()))
+            self._out(ACCEPT, headers=headers, subprotocol=event.get("subprotocol") or "")
+        elif kind == "websocket.send" and self._is_socket and self._is_started and not self._is_ended:
+            await self._message(event)
+        elif kind == "websocket.close" and self._is_socket and not self._is_ended:
+            self._is_ended = self._is_started = True
+            self._out(CLOSE, code=event.get("code") or 1000, reason=event.get("reason") or "")
+        elif self._is_gone and self._is_socket:
+            return  # it was closed by its client, which the application has yet to see
+        else:
+            raise Misused(f"the application sent {kind!r} where ASGI does not allow it")
+
+    def _start(self, event: Event) -> None:
+        if self._status or self._is_started:
+            raise Misused("the application began a second response")
+        self._status, self._headers = int(event["status"]), _headers(event.get("headers", ()))
+        # A response that is whole follows in the same turn: no client waits for its head alone.
+        self._starting = asyncio.get_running_loop().call_soon(self._send_start, b"")
+
+    async def _body(self, data: bytes, *, has_more: bool) -> None:
+        if not self._status:
+            raise Misused("the application sent a body before it began a response")
+        if self._is_ended:
+            raise Misused("the application sent more after the end of its response")
+        data = bytes(data)
+        if not has_more and not self._is_started and len(data) <= CHUNK_BYTES_MAX:
+            self._end(WebResponse(self._status, self._headers), data)
+            return
+        for place in range(0, max(len(data), 1), CHUNK_BYTES_MAX):
+            chunk = data[place : place + CHUNK_BYTES_MAX]
+            is_last = not has_more and place + CHUNK_BYTES_MAX >= len(data)
+            if is_last and self._is_started:
+                self._end(WebResponse(), chunk)
+                return
+            await self._wait_room()
+            if self._is_gone:
+                self._is_ended = not has_more
+                return
+            self._room -= len(chunk)
+            if not self._is_started:
+                self._send_start(chunk)
+            elif chunk:
+                self._out(DATA, chunk)
+
+    def _send_start(self, chunk: bytes) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+        self._is_started = True
+        self._out(START, chunk, status=self._status, headers=self._headers)
+
+    def _end(self, response: WebResponse, data: bytes) -> None:
+        if self._starting is not None:
+            self._starting.cancel()
+        self._is_ended = True
+        self._value = b"" if self._is_cut else encode_value(response, data)
+
+    async def _message(self, event: Event) -> None:
+        await self._wait_room()
+        if self._is_gone:
+            return
+        text = event.get("text")
+        data = event.get("bytes") or b"" if text is None else text.encode()
+        self._room -= len(data)
+        self._out(BYTES if text is None else TEXT, data)
+
+    async def _wait_room(self) -> None:
+        while self._room <= 0 and not self._is_gone:
+            self._has_room.clear()
+            await self._has_room.wait()
+
+    def _out(
+        self, kind: str, data: bytes = b"", *, status: int = 0, headers: tuple[str, ...] = (), subprotocol: str = "",
+        code: int = 1000, reason: str = "",
+    ) -> None:  # fmt: skip
+        one = self._one
+        self._tell("WebOut", WebOut(one.call_id, one.index, kind, status, headers, subprotocol, code, reason), data)
+
+    def _tell(self, method: str, record: WebOut | WebCredit, body: bytes = b"") -> None:
+        if not self._is_cut and not self._link.send(method, record, body):
+            self._is_cut = True
+
+
+def scope_of(request: WebRequest, state: dict[str, Any]) -> Scope:
+    """A request as an application sees it."""
+    names = request.headers
+    scope: Scope = {
+        "type": request.type,
+        "asgi": _ASGI,
+        "http_version": request.http_version,
+        "scheme": request.scheme,
+        "path": request.path,
+        "raw_path": request.raw_path.encode("latin-1"),
+        "query_string": request.query.encode("latin-1"),
+        "root_path": request.root_path,
+        "headers": [
+            (names[place].encode("latin-1"), names[place + 1].encode("latin-1")) for place in range(0, len(names), 2)
+        ],
+        "client": (request.client_host, request.client_port) if request.client_host else None,
+        "server": (request.server_host, request.server_port) if request.server_host else None,
+        "state": state.copy(),
+    }
+    if request.type == "websocket":
+        scope["subprotocols"] = list(request.subprotocols)
+        scope["extensions"] = {"websocket.http.response": {}}
+    else:
+        scope["method"] = request.method
+        scope["extensions"] = {}
+    return scope
+
+
+def _headers(pairs: Any) -> tuple[str, ...]:
+    flat: list[str] = []
+    for name, value in pairs:
+        flat.append(bytes(name).decode("latin-1"))
+        flat.append(bytes(value).decode("latin-1"))
+    return tuple(flat)
+
+
+Application = Callable[[Scope, Callable[[], Any], Callable[[Event], Any]], Any]
