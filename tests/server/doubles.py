@@ -302,6 +302,8 @@ class FakeGuest:
             record(GuestStop, params)
             self.is_stopping = True
             self.exit(0)
+        elif method in ("WebIn", "WebCredit"):
+            self.node.on_web(self, method, params, body)
         elif method == "TerminalData":
             self.terminal.append((record(TerminalData, params), body))
 
@@ -316,7 +318,10 @@ class FakeGuest:
     async def run(self, call_id: str, index: int, attempt: int, value: bytes) -> None:
         status = wire.SUCCEEDED
         try:
-            result = await self.node.run(self, value)
+            if self.node.run_request is not None:
+                result = await self.node.run_request(self, call_id, index, value)
+            else:
+                result = await self.node.run(self, value)
         except Failed as failed:
             result, status = encode_failure(failed.failure), failed.status
         except asyncio.CancelledError:
@@ -400,6 +405,10 @@ class FakeNode:
         self.cpu_milli = cpu_milli
         self.memory_mib = memory_mib
         self.run: Run = double
+        self.run_request: Callable[[FakeGuest, str, int, bytes], Awaitable[bytes]] | None = None
+        """What requests are run by, in place of that."""
+        self.on_web: Callable[[FakeGuest, str, Any, bytes], None] = lambda guest, method, params, body: None
+        """Told what comes of requests that run."""
         self.credit_max = 500
         self.run_us = 50
         """How long inputs have run, as guests say."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,9 @@ class Config:
     """None: 7855, or any free port when that is taken. 0: any free port. Else this one or none."""
     http_names: tuple[str, ...] = ()
     """Names clients call this server by, besides those of loopback; commas between them."""
+    web_domain: str = "localhost"
+    """What comes behind the labels of web functions in their addresses: a domain all of whose names lead here. With a
+    scheme, as https://example.com, where something stands before this server that answers there."""
     tls_cert: str | None = None
     """Path of a certificate chain (PEM). None: plain HTTP, on loopback only."""
     tls_key: str | None = None
@@ -183,6 +187,15 @@ def _keys(text: str) -> tuple[bytes, ...]:
     return tuple(key for key in keys if key is not None)
 
 
+def _domain(text: str) -> str:
+    scheme, mark, host = text.rpartition("://")
+    name, colon, port = host.rstrip("/").partition(":")
+    is_name = re.match(r"[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?\Z", name) is not None
+    if not is_name or (mark and scheme not in ("http", "https")) or (colon and not port.isdigit()):
+        raise ValueError("must be a domain such as example.com, or https://example.com behind another server")
+    return text.rstrip("/").lower()
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip().lower() for name in text.split(",") if name.strip())
 
@@ -202,6 +215,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "http_host": str,
     "http_port": _port,
     "http_names": _names,
+    "web_domain": _domain,
     "tls_cert": str,
     "tls_key": str,
     "idle_exit_s": _seconds,

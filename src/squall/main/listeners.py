@@ -58,15 +58,16 @@ async def _serve(
     if not await _wait_readable(listener, stop):
         return
     # A tenth of the time to start and of the memory, for a listener that most users of a laptop never open.
-    http, serving, loopback_names = await asyncio.to_thread(_load)
+    http, ingress, serving, loopback_names = await asyncio.to_thread(_load)
     extras: tuple[Any, ...] = ()
     if has_agents:
         extras = (
             http.Extra(AGENT_PATH, control.accept_agent),
             http.Extra(CONTAINER_PATH, control.accept_container),
         )
-    app = http.make_app(control, token, loopback_names | set(config.http_names), extras)
-    async with serving(app, listener, config.tls_cert, config.tls_key):
+    names = loopback_names | set(config.http_names)
+    app = ingress(http.make_app(control, token, names, extras), control.web, names)
+    async with serving(app, listener, config.tls_cert, config.tls_key, app.is_for_api):
         await stop.wait()
 
 
@@ -84,10 +85,11 @@ async def _wait_readable(listener: socket.socket, stop: asyncio.Event) -> bool:
     return not stop.is_set()
 
 
-def _load() -> tuple[Any, Any, frozenset[str]]:
+def _load() -> tuple[Any, Any, Any, frozenset[str]]:
     # cold start: see `_serve`.
     from squall.server.api import http
     from squall.server.api.guard import LOOPBACK_NAMES
     from squall.server.api.listen import serving
+    from squall.server.ingress.ingress import Ingress
 
-    return http, serving, LOOPBACK_NAMES
+    return http, Ingress, serving, LOOPBACK_NAMES

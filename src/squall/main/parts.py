@@ -74,6 +74,7 @@ async def control_plane(
         blobs = await stack.enter_async_context(_blobs(config, clock))
         logs = await stack.enter_async_context(FileLogStore(str(config.data_dir / "logs"), config.log_bytes_max))
         server = ServerConfig(
+            web_domain=config.web_domain,
             url=url,
             data_dir=str(config.data_dir),
             app_blob_bytes_max=_app_blob_bytes_max(config.data_dir),

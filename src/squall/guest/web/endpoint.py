@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,15 +20,15 @@ def endpoint_application(function: Callable[..., Any], spec: WebSpec) -> Applica
         InvalidError: the image has no FastAPI.
     """
     try:
-        from fastapi import FastAPI
-        from fastapi.middleware.cors import CORSMiddleware
+        # The image's, and nothing that we depend on.
+        fastapi, cors = (importlib.import_module(name) for name in ("fastapi", "fastapi.middleware.cors"))
     except ImportError as error:
         message = f"@squall.fastapi_endpoint() needs FastAPI, which cannot be imported here ({error}); {INSTALL}"
         raise InvalidError(message) from error
     hidden: dict[str, Any] = {} if spec.has_docs else {"docs_url": None, "redoc_url": None, "openapi_url": None}
-    application: Any = FastAPI(**hidden)
+    application: Any = fastapi.FastAPI(**hidden)
     application.add_middleware(
-        CORSMiddleware, allow_origins=["*"], allow_credentials=True, allow_methods=["*"], allow_headers=["*"]
+        cors.CORSMiddleware, allow_origins=["*"], allow_credentials=True, allow_methods=["*"], allow_headers=["*"]
     )
     application.add_api_route("/", function, methods=[spec.method])
     made: Application = application

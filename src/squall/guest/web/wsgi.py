@@ -27,7 +27,7 @@ class FromWsgi:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
         if scope["type"] == "lifespan":
-            raise NotImplementedError("WSGI has no lifespan")
+            raise LookupError("WSGI has no lifespan")
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1000, "reason": "this application has no WebSockets"})
             return
@@ -169,6 +169,8 @@ def environ_of(scope: Scope, body: Any) -> Environ:
         "wsgi.version": (1, 0),
         "wsgi.url_scheme": scope.get("scheme", "http"),
         "wsgi.input": body,
+        # It ends where the body does, also where no length is said.
+        "wsgi.input_terminated": True,
         "wsgi.errors": sys.stderr,
         "wsgi.multithread": True,
         "wsgi.multiprocess": True,
@@ -187,6 +189,4 @@ def environ_of(scope: Scope, body: Any) -> Environ:
             continue  # it would pass for the one with a dash
         key = "HTTP_" + name.upper().replace("-", "_")
         environ[key] = f"{environ[key]}{'; ' if name == 'cookie' else ','}{value}" if key in environ else value
-    if "transfer-encoding" in (name.decode("latin-1") for name, _ in scope["headers"]):
-        environ["wsgi.input_terminated"] = True  # what frameworks go by where no length is said
     return environ

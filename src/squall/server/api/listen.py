@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from squall.protocol import web
 from squall.protocol.frames import BODY_BYTES_MAX, HEADER_BYTES_MAX
+from squall.server.model.web import CONNECTION
 
 HEAD_BYTES_MAX = 64 * 1024
 HEAD_S = 20.0
 """From the first byte of a connection or request to the end of its headers."""
-CONNECTIONS_MAX = 2_000
+CONNECTIONS_MAX = 10_000
 KEEP_ALIVE_S = 30
 SHUTDOWN_S = 3
-MESSAGE_BYTES_MAX = 4 * (HEADER_BYTES_MAX + BODY_BYTES_MAX)
+FRAMES_BYTES_MAX = 4 * (HEADER_BYTES_MAX + BODY_BYTES_MAX)
 """Of one WebSocket message: frames that were sent in one turn of the loop travel together."""
 
 
@@ -31,6 +33,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _is_in_head = True
     _head_timer: asyncio.TimerHandle | None = None
+    on_lost: Callable[[], None] | None = None
+    """Called once when the connection is gone: whoever waits for a response need not ask all the time."""
 
     def connection_made(self, transport: Any) -> None:
         """Called by the loop."""
@@ -41,6 +45,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Called by the loop."""
         self._stop_timer()
         super().connection_lost(exc)
+        if self.on_lost is not None:
+            self.on_lost()
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
@@ -51,9 +57,20 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
                 self.transport.close()
 
+    def handle_websocket_upgrade(self) -> None:
+        """Called when a WebSocket is asked for: its messages are frames of ours, or somebody's."""
+        config: Any = self.config
+        scope: Any = self.scope
+        scope["path"] = self.url.decode("latin-1")
+        if not config.is_for_api(scope):
+            self.config = config.of_others
+        super().handle_websocket_upgrade()
+
     def on_message_begin(self) -> None:
         """Called by the parser."""
         super().on_message_begin()
+        scope: Any = self.scope  # ASGI leaves room for what servers add
+        scope[CONNECTION] = self
         self._is_in_head = True
         self._head_bytes = 0
         if self._head_timer is None:
@@ -78,24 +95,21 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, listener: socket.socket, tls_cert: str | None = None, tls_key: str | None = None
+    app: ASGIApp,
+    listener: socket.socket,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    is_for_api: Callable[[Scope], bool] = lambda scope: True,
 ) -> AsyncIterator[None]:
-    """Serve while the context is open; leaving lets answers finish for some seconds."""
-    config = uvicorn.Config(
-        app,
-        http=LimitedHttpProtocol,
-        ws="websockets-sansio",
-        ws_max_size=MESSAGE_BYTES_MAX,
-        ws_per_message_deflate=False,
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        limit_concurrency=CONNECTIONS_MAX,
-        timeout_keep_alive=KEEP_ALIVE_S,
-        ssl_certfile=tls_cert,
-        ssl_keyfile=tls_key,
-    )
+    """Serve while the context is open; leaving lets answers finish for some seconds.
+
+    Args:
+        is_for_api: of a WebSocket that is asked for: whether it will carry frames of ours, which may be large.
+    """
+    config = _Config(app, FRAMES_BYTES_MAX, tls_cert, tls_key)
+    config.is_for_api, config.of_others = is_for_api, _Config(app, web.MESSAGE_BYTES_MAX, tls_cert, tls_key)
     config.load()
+    config.of_others.load()
     # Uvicorn's protocols without its `Server`, which takes over the signals and wakes up ten times a second.
     state = ServerState()
 
@@ -110,6 +124,32 @@ async def serving(
         for connection in list(state.connections):
             connection.shutdown()
         await _end(list(state.tasks))
+
+
+class _Config(uvicorn.Config):
+    """Uvicorn's, with what both kinds of WebSockets have in common."""
+
+    is_for_api: Callable[[Scope], bool]
+    of_others: uvicorn.Config
+
+    def __init__(self, app: ASGIApp, message_bytes_max: int, tls_cert: str | None, tls_key: str | None) -> None:
+        super().__init__(
+            app,
+            interface="asgi3",
+            http=LimitedHttpProtocol,
+            ws="websockets-sansio",
+            ws_max_size=message_bytes_max,
+            ws_per_message_deflate=False,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            limit_concurrency=CONNECTIONS_MAX,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            ssl_certfile=tls_cert,
+            ssl_keyfile=tls_key,
+        )
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

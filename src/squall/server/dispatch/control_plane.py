@@ -19,7 +19,7 @@ from squall.protocol.peer import Peer, Service
 from squall.protocol.server import ServerStatus, Welcome
 from squall.protocol.task_set import TaskSet
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
-from squall.server.dispatch.app.apps import Apps
+from squall.server.dispatch.app.apps import App, Apps
 from squall.server.dispatch.app.deployments import Deployments
 from squall.server.dispatch.app.environments import Environments
 from squall.server.dispatch.app.schedules import Schedules
@@ -56,6 +56,9 @@ from squall.server.dispatch.methods import Methods
 from squall.server.dispatch.services import AgentService, ClientService, ContainerService
 from squall.server.dispatch.streams import Streams, Uploads, no_uploads
 from squall.server.dispatch.walk import Walk
+from squall.server.dispatch.web.requests import Requests
+from squall.server.dispatch.web.routes import Routes
+from squall.server.dispatch.web.web import WebFunctions
 from squall.server.model.blobs import BlobStore
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
@@ -161,7 +164,9 @@ class ControlPlane:
         self.schedules = Schedules(
             store=store, apps=self.apps, durable=self.durable, logs=logs, clock=self.clock, tasks=self.tasks
         )
-        self.apps.on_change = self.schedules.app_changed
+        self.web = WebFunctions(Routes(config.url, config.web_domain), Requests(self.calls, self.clock))
+        self.apps.claiming = self.web.routes.claiming
+        self.apps.on_change = self._app_changed
         self.durable.on_kept = self.schedules.output_kept
         self.variants = Variants(
             apps=self.apps,
@@ -212,6 +217,8 @@ class ControlPlane:
     async def __aenter__(self) -> Self:
         await self.environments.load()
         await self.apps.load()
+        for app in self.apps.live.values():
+            self.web.routes.app_changed(app)
         await self.assets.load()
         await self.volumes.garbage.load()
         await self.secrets.load()
@@ -261,8 +268,13 @@ class ControlPlane:
         self.standstill.tick(now)
         self.schedules.tick()
         self.secrets.tick(now)
+        self.web.requests.tick()
         self.tasks.start(self.durable.tick(now))
         self.tasks.start(self.flight_keeper.tick())
+
+    def _app_changed(self, app: App) -> None:
+        self.web.routes.app_changed(app)
+        self.schedules.app_changed(app)
 
     def _tidy_blobs(self) -> None:
         self.tasks.start(self.blob_budgets.tick(self.apps.live))

@@ -56,6 +56,7 @@ from squall.protocol.mount import MountCreate, MountCreated, MountGet, MountMani
 from squall.protocol.pages import PAGE_RECORDS_MAX, first_page
 from squall.protocol.schedule import ScheduleList, ScheduleListing
 from squall.protocol.server import ServerStatus, ServerStatusRequest, ServerStop
+from squall.protocol.web import WebAddressList, WebAddressListing
 from squall.server.dispatch.app import children
 from squall.server.dispatch.app.apps import FUNCTIONS_MAX, LIVE
 from squall.server.dispatch.app.methods import deployment_methods
@@ -105,6 +106,7 @@ class Methods:
             "FunctionList": self._function_list,
             "FunctionBind": self._function_bind,
             "FunctionStats": self._function_stats,
+            "WebAddressList": self._web_address_list,
             "AutoscalerGet": self._autoscaler_get,
             "AutoscalerUpdate": self._autoscaler_update,
             "MountCreate": self._mount_create,
@@ -319,6 +321,20 @@ class Methods:
         dispatcher = await self._dispatcher(caller, "FunctionStats", record.function_id)
         stats, waiting = dispatcher.stats(), self._plane.durable.backlog.count(record.function_id)
         return replace(stats, queued_inputs=stats.queued_inputs + waiting), b""
+
+    async def _web_address_list(
+        self, caller: Caller, record: WebAddressList, body: bytes
+    ) -> tuple[WebAddressListing, bytes]:
+        app_id = record.app_id
+        if record.function_id:
+            dispatcher = await self._dispatcher(caller, "WebAddressList", record.function_id)
+            app_id = dispatcher.spec.app_id
+        caller.check_use("WebAddressList", await self._plane.apps.get(app_id))
+        found = [one for one in self._plane.web.routes.addresses(app_id) if one.label > record.after]
+        if record.function_id:
+            base_id = dispatcher.spec.variant_of or dispatcher.spec.function_id
+            found = [one for one in found if one.function_id == base_id]
+        return WebAddressListing(*first_page(self._plane.codec, found)), b""
 
     async def _autoscaler_get(
         self, caller: Caller, record: AutoscalerGet, body: bytes

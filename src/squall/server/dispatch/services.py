@@ -50,6 +50,7 @@ from squall.protocol.request import Request
 from squall.protocol.server import Hello
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.protocol.volume import NodeVolumesHeld
+from squall.protocol.web import WebCredit, WebOut
 from squall.server.dispatch.app.held_version import HeldVersion
 from squall.server.dispatch.client.callers import CONTAINER_METHODS, Caller
 from squall.server.dispatch.client.client import Client
@@ -405,6 +406,12 @@ class GuestService:
             "Ready": self._ready,
             "GuestCame": lambda container, params, body: self._plane.fleet.came(container),
             "StartupFailed": self._startup_failed,
+            "WebOut": lambda container, params, body: self._plane.web.requests.out(
+                container, self._record(WebOut, params), body
+            ),
+            "WebCredit": lambda container, params, body: self._plane.web.requests.credit(
+                container, self._record(WebCredit, params)
+            ),
             "TerminalOpen": lambda container, params, body: self._plane.terminals.open(container),
             "TerminalData": self._terminal_data,
         }
@@ -462,4 +469,5 @@ class GuestService:
     def closed(self, reason: str) -> None:
         """See `Service`."""
         self._plane.terminals.container_gone(self._container)
+        self._plane.web.requests.cut(self._container)
         self._plane.fleet.disconnected(self._container, self._peer)

@@ -13,6 +13,9 @@ class ServerConfig:
     server_id: str = ""
     """Empty: a new one is made."""
     url: str = ""
+    web_domain: str = "localhost"
+    """What comes behind the labels of web functions; with a scheme, and maybe a port, where something stands before
+    this server."""
     data_dir: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What was set in its environment, by variable, to be told to whoever asks."""

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from squall.protocol.call import GENERATOR
 from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.function import ISOLATIONS, Definition, FunctionSpec
+from squall.server.model.web_label import web_of
 
 NAMED_MAX = 20
 """Methods that a refusal names."""
@@ -26,6 +27,10 @@ def check_method(operation: str, spec: FunctionSpec, method: str, kind: str) -> 
         PlatformError: `invalid`, naming the methods there are.
     """
     definition = spec.definition
+    web = web_of(spec, method) or spec.web
+    if web is not None:
+        name = f"{spec.name}.{method}" if method else spec.name
+        raise PlatformError(INVALID, f"{operation}: {name} answers requests ({web.kind}), and cannot be called")
     if not definition.is_class:
         if method:
             raise PlatformError(INVALID, f"{operation}: function {spec.name} is no class: it has no method {method!r}")

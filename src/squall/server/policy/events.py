@@ -64,6 +64,8 @@ class AttemptLost:
     """Which input of its call it is; None where there is only one."""
     over_disk: str = ""
     """It was ended for what it wrote: why, and what to do, in words."""
+    is_request: bool = False
+    """It is not repeatable, as what it does is its client's to do again."""
 
 
 @dataclass(frozen=True, slots=True)

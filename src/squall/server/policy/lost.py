@@ -13,6 +13,9 @@ class LostPolicy(Policy):
 
     def attempt_lost(self, event: AttemptLost) -> Verdict | None:
         """See `Policy`."""
+        if event.is_request:
+            message = f"the container was lost before it had answered the request ({event.ending})"
+            return Fail(Failure("lost", message, container_id=event.container_id))
         if not event.is_repeatable:
             message = f"the generator's container was lost after it had yielded items ({event.ending}); call it again"
             return Fail(Failure("lost", message, container_id=event.container_id))

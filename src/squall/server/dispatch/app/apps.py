@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -41,6 +41,7 @@ from squall.server.model.logs import LogStore
 from squall.server.model.store import Store, StoredApp
 from squall.server.model.variant import is_measured
 from squall.server.model.version import StoredVersion
+from squall.server.model.web_label import web_problem
 
 if TYPE_CHECKING:
     from squall.server.dispatch.function.call_table import CallTable
@@ -76,6 +77,8 @@ class App:
         self.free_since: float | None = None
         self.is_left = False
         """Its program has ended: nobody comes back for it."""
+        self.web_suffix = ""
+        """Behind the labels of its web functions, while it is not deployed; empty for the usual one."""
         self.turn = asyncio.Lock()
         """Of whoever changes it: see `Apps.changing`."""
         self.stopping: asyncio.Future[None] | None = None
@@ -137,6 +140,10 @@ class Apps:
         self._retired: list[Dispatcher] = []
         self.on_change: Callable[[App], None] = lambda app: None
         """Told when a deployed app has other functions, and when it begins to end."""
+        self.claiming: Callable[[str, StoredApp, str, Sequence[FunctionSpec]], AbstractContextManager[None]] = (
+            lambda method, row, suffix, specs: nullcontext()
+        )
+        """Held while functions become an app's: nobody else gets their labels. See `Routes.claiming`."""
         self.stored_count: Callable[[str], int] = lambda function_id: 0
         """How many inputs of a function are in the store only."""
         self.entering: Callable[[str, str], AbstractContextManager[None]] = lambda method, environment: nullcontext()
@@ -374,17 +381,18 @@ class Apps:
                 raise PlatformError(CONFLICT, f"FunctionCreate: {spec.function_id} exists with another definition")
             if known is None:
                 new.append(spec)
-        if mount_ids := frozenset(mount.mount_id for spec in new for mount in spec.mounts):
-            await self._store.use_mounts(mount_ids, self._clock.now())
-        if new:
-            await self._check_no_variants(new)
-            await self._store.put_functions(tuple(new))
-        # Again, after the waits: what is added to an app that is ending would be stopped by nobody.
-        check_going("FunctionCreate", app)
-        for spec in new:
-            if spec.function_id not in self.dispatchers:
-                self.add_function(app, spec)
-        self.on_change(app)
+        with self.claiming("FunctionCreate", app.row, app.web_suffix, new):
+            if mount_ids := frozenset(mount.mount_id for spec in new for mount in spec.mounts):
+                await self._store.use_mounts(mount_ids, self._clock.now())
+            if new:
+                await self._check_no_variants(new)
+                await self._store.put_functions(tuple(new))
+            # Again, after the waits: what is added to an app that is ending would be stopped by nobody.
+            check_going("FunctionCreate", app)
+            for spec in new:
+                if spec.function_id not in self.dispatchers:
+                    self.add_function(app, spec)
+            self.on_change(app)
         return tuple(spec.function_id for spec in specs)
 
     async def _check_no_variants(self, specs: list[FunctionSpec]) -> None:
@@ -707,6 +715,7 @@ def check_spec(spec: FunctionSpec, operation: str = "FunctionCreate") -> None:
         ),
         (spec.timeout_s <= 0 or spec.startup_timeout_s <= 0, "timeouts must be above zero"),
         (not 0 <= spec.retries.max_retries <= RETRIES_MAX, f"retries must be between 0 and {RETRIES_MAX}"),
+        (bool(web_problem(spec)), web_problem(spec)),
         (bool(_schedule_problem(spec)), f"schedule: {_schedule_problem(spec)}"),
     )
     for is_wrong, message in problems:

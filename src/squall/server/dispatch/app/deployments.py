@@ -172,7 +172,8 @@ class Deployments:
             app.app_id, number, self._clock.now(), record.deploy_id, record.strategy, record.tag,
             record.client_version, record.deployed_by, record.commit,
         )  # fmt: skip
-        leaving = await self._carry_out("AppPublish", app, row, version, specs)
+        with self._apps.claiming("AppPublish", row, app.web_suffix, specs):
+            leaving = await self._carry_out("AppPublish", app, row, version, specs)
         return self._published(app, number), leaving
 
     async def _app_of(self, record: AppPublish) -> App:
@@ -325,7 +326,8 @@ class Deployments:
                 app_id, number, self._clock.now(), record.deploy_id, record.strategy, before.tag,
                 record.client_version, record.deployed_by, before.commit, before.version,
             )  # fmt: skip
-            leaving = await self._carry_out("AppRollback", app, app.row, version, specs)
+            with self._apps.claiming("AppRollback", app.row, app.web_suffix, specs):
+                leaving = await self._carry_out("AppRollback", app, app.row, version, specs)
         published = self._published(app, number)
         return replaced(published, left_container_count=await self._left(leaving, record.strategy))
 

@@ -21,6 +21,7 @@ from squall.protocol.call import Failure, decode_failure
 from squall.protocol.flight import CallFlight
 from squall.protocol.node import PATHS
 from squall.protocol.records import replace
+from squall.protocol.web import WEB
 from squall.server.model.function_minute import FunctionMinute, add_all
 from squall.server.model.store import StoredInput
 
@@ -302,7 +303,8 @@ class FlightRecorder:
             self._note(track, one, Attempt(
                 one.attempt, container_id, one.queued_at, one.began_at, now, status, failure,
             ))  # fmt: skip
-            if status != wire.CANCELLED and not track.is_durable and len(track.kept_indexes) < KEPT_INPUTS_MAX:
+            is_call = track.kind != WEB and not track.is_durable
+            if status != wire.CANCELLED and is_call and len(track.kept_indexes) < KEPT_INPUTS_MAX:
                 self._keep_input(track, one)
         if status != wire.CANCELLED:
             self._change(track)

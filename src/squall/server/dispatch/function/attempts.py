@@ -11,6 +11,7 @@ from squall.protocol import call as wire
 from squall.protocol.call import Failure, InputRefs, OutputBatch, cut
 from squall.protocol.function import RetryPolicy
 from squall.protocol.records import replace
+from squall.protocol.web import WEB
 from squall.server.autoscaler import backoff_s
 from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.flight.recorder import failure_of
@@ -130,8 +131,8 @@ class Attempts:
         return self._carry_out(one, self._ask_failed(AttemptFailed(retries, used, kind)), status, failure)
 
     def _retries_of(self, one: Input) -> RetryPolicy:
-        """A generator's items cannot be called back: it is not retried."""
-        return _NO_RETRIES if one.call.kind == wire.GENERATOR else self._dispatcher.spec.retries
+        """A generator's items cannot be called back, nor what is seen of a response: they are not retried."""
+        return _NO_RETRIES if one.call.kind in (wire.GENERATOR, WEB) else self._dispatcher.spec.retries
 
     def _ask_failed(self, event: AttemptFailed) -> Verdict:
         for policy in self._policies:
@@ -337,7 +338,8 @@ class Attempts:
                     has_crashed=has_crashed,
                     is_oom=is_oom,
                     is_only_input=is_only,
-                    is_repeatable=one.call.items_passed == 0,
+                    is_repeatable=one.call.items_passed == 0 and one.call.kind != WEB,
+                    is_request=one.call.kind == WEB,
                     ending=ending,
                     container_id=container.container_id,
                     crashes=trouble.crashes,
