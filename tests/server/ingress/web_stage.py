@@ -13,6 +13,7 @@ from typing import Any
 from squall.guest.inbox import Input
 from squall.guest.web.exchange import Exchange
 from squall.protocol.app import AppCreate, AppCreated
+from squall.protocol.errors import UNAVAILABLE, PlatformError
 from squall.protocol.function import FunctionCreate, FunctionCreated
 from squall.protocol.web import ASGI, WebCredit, WebIn, WebSpec
 from squall.server.api.http import make_app
@@ -40,6 +41,33 @@ class Link:
             return False
         self._guest.tell(method, record, body)
         return True
+
+
+class LocalPort:
+    """See `model.port.PortStream`."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self) -> bytes:
+        try:
+            return await self._reader.read(65_536)
+        except OSError as error:
+            raise PlatformError(UNAVAILABLE, "the connection was reset") from error
+
+    async def write(self, data: bytes) -> None:
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except OSError as error:
+            raise PlatformError(UNAVAILABLE, "the connection was reset") from error
+
+    def write_eof(self) -> None:
+        self._writer.write_eof()
+
+    def close(self) -> None:
+        self._writer.transport.abort()
 
 
 class WebStage:
@@ -92,6 +120,14 @@ class WebStage:
         """By the path."""
         return f"http://127.0.0.1:{self.port}/w/shop-site-dev"
 
+    async def open_port(self, container: Any, port: int) -> Any:
+        """A connection to a port of this machine, as if it were one of a container."""
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError as error:
+            raise PlatformError(UNAVAILABLE, f"nothing listens at port {port}") from error
+        return LocalPort(reader, writer)
+
     async def raw(self, request: bytes, *, host: str = "shop-site-dev.localhost") -> bytes:
         """Everything that comes back over one connection for these bytes."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -115,6 +151,7 @@ async def web_stage(
     """Serve an application at a port of this machine, while time passes as it does."""
     async with staged(config) as stage:
         web = WebStage(stage, application)
+        stage.plane.web.requests.proxies.open_port = web.open_port
         await web.begin(spec or WebSpec(ASGI), **function)
         web.ingress = Ingress(make_app(stage.plane, TOKEN, OWN_NAMES), stage.plane.web, OWN_NAMES, answer_s)
         listener = socket.create_server(("127.0.0.1", 0))

@@ -255,7 +255,11 @@ class Attempts:
                 self._cut(one, one.container, reason)
                 asked.setdefault((one.container, one.call.call_id), []).append(one.index)
         for (container, call_id), indexes in asked.items():
-            container.tell("CancelInputs", InputRefs(call_id, tuple(indexes)))
+            call = self._dispatcher.calls.get(call_id)
+            if call is not None and call.proxy is not None:
+                call.proxy.stop([call.inputs[index] for index in indexes])
+            else:
+                container.tell("CancelInputs", InputRefs(call_id, tuple(indexes)))
             self._dispatcher.refresh(container)
 
     def is_ending(self, container: Container) -> bool:

@@ -427,7 +427,10 @@ class Dispatcher:
             container.mark("first_input", now)
         tell = container.tell_now if len(by_call) == 1 else container.tell
         for call, inputs in by_call.items():
-            self._send(tell, call, inputs, batch, len(taken))
+            if call.proxy is not None:
+                call.proxy.handed_out(container, inputs)
+            else:
+                self._send(tell, call, inputs, batch, len(taken))
 
     def _send(
         self, tell: Callable[[str, InputBatch, bytes], None], call: Call, inputs: list[Input], batch: int, size: int
@@ -600,7 +603,7 @@ class Dispatcher:
             if container.has_guest:
                 self.serves(container)
         if container.held:
-            before = list(container.held)
+            before = [one for one in container.held if one.call.proxy is None]
             self.returns.take_back(container, before)
             container.timers.append(self.clock.call_later(RESYNC_S, lambda: self.returns.resync(container, before)))
         self.refresh(container)

@@ -103,13 +103,23 @@ class Sink(Protocol):
         """There is no room to keep this for its client any longer."""
 
 
+class Proxy(Protocol):
+    """Who carries out the inputs of a call in the place of guests."""
+
+    def handed_out(self, container: Container, inputs: list[Input]) -> None:
+        """The container is given these. Must not block."""
+
+    def stop(self, inputs: list[Input]) -> None:
+        """These are not to go on. Must not block."""
+
+
 class Call:
     """A call with the inputs that have no output yet."""
 
     __slots__ = (
         "call_id", "created_at", "dispatcher", "done", "input_count", "inputs", "is_closed", "is_durable",
-        "items", "items_credit", "items_passed", "items_waiting", "kind", "method", "parent", "parent_input_id", "sent",
-        "sent_bytes", "sent_count", "sink", "track",
+        "items", "items_credit", "items_passed", "items_waiting", "kind", "method", "parent", "parent_input_id",
+        "proxy", "sent", "sent_bytes", "sent_count", "sink", "track",
     )  # fmt: skip
 
     def __init__(
@@ -126,6 +136,8 @@ class Call:
         self.parent = parent
         self.parent_input_id = ""
         """The input that made it, also where nobody is known to wait."""
+        self.proxy: Proxy | None = None
+        """Guests are told nothing of its inputs: this carries them out."""
         self.track: CallTrack | None = None
         """What the flight recorder notes of it."""
         self.inputs: dict[int, Input] = {}

@@ -86,7 +86,13 @@ class Returns:
     def heartbeat(self, container: Container, held_by_guest: int) -> None:
         """A guest that holds nothing while we think it does: what was sent to it was lost, and is queued again."""
         quiet_since = max(container.last_output_at, container.handed_out_at)
-        if held_by_guest == 0 and container.is_busy and self._dispatcher.clock.monotonic() - quiet_since > QUIET_S:
+        is_proxied = any(one.call.proxy is not None for one in container.held)
+        if (
+            held_by_guest == 0
+            and container.is_busy
+            and not is_proxied
+            and self._dispatcher.clock.monotonic() - quiet_since > QUIET_S
+        ):
             self._dispatcher.holdings.forget(container)
             self.lost_on_the_way(container)
 

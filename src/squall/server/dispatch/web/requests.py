@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from squall.protocol.call import SUCCEEDED, Failure, InputBatch, ItemBatch, OutputBatch, cut, decode_failure
 from squall.protocol.ids import new_id
 from squall.protocol.records import from_wire
-from squall.protocol.web import WEB, WebCredit, WebOut, WebRequest, WebResponse, decode_value, encode_value
+from squall.protocol.web import PROXIES, WEB, WebCredit, WebOut, WebRequest, WebResponse, decode_value, encode_value
 from squall.server.dispatch.function.input import Call
 from squall.server.dispatch.web.exchange import Exchange
+from squall.server.dispatch.web.proxied import Proxied, Proxies
 from squall.server.model.web import END, Busy, Out
 
 if TYPE_CHECKING:
@@ -39,8 +40,9 @@ _log = logging.getLogger("squall.server.dispatch.web.requests")
 class Requests:
     """All requests on their way; the sink of their calls."""
 
-    def __init__(self, calls: CallTable, clock: Clock) -> None:
+    def __init__(self, calls: CallTable, clock: Clock, proxies: Proxies) -> None:
         self._calls = calls
+        self.proxies = proxies
         self._clock = clock
         self._current: dict[tuple[Dispatcher, str], Call] = {}
         """The call that the next request will be an input of."""
@@ -56,21 +58,27 @@ class Requests:
         dispatcher = route.dispatcher
         if dispatcher.queued >= WAITING_MAX:
             raise Busy(f"{dispatcher.queued} requests wait for {dispatcher.spec.name}")
-        call = self._call_for(dispatcher, route.method)
+        call = self._call_for(dispatcher, route.method, is_proxied=route.web.kind in PROXIES)
         index = call.input_count
-        exchange = Exchange(call.call_id, index)
+        exchange: Exchange
+        if call.proxy is None:
+            exchange, value = Exchange(call.call_id, index), encode_value(head, body)
+        else:
+            exchange, value = Proxied(call.call_id, index, head, body, route.web.port), b""
         self._exchanges[call.call_id][index] = exchange
-        value = encode_value(head, body)
         dispatcher.put(call, InputBatch(call.call_id, (index,), (len(value),)), value)
-        exchange.one = call.inputs.get(index)
+        one = exchange.one = call.inputs.get(index)
+        if one is not None and isinstance(exchange, Proxied):
+            self.proxies.add(one, exchange)
         return exchange
 
-    def _call_for(self, dispatcher: Dispatcher, method: str) -> Call:
+    def _call_for(self, dispatcher: Dispatcher, method: str, *, is_proxied: bool) -> Call:
         key = (dispatcher, method)
         call = self._current.get(key)
-        if call is not None and call.input_count < CALL_REQUESTS_MAX:
+        if call is not None and call.input_count < CALL_REQUESTS_MAX and (call.proxy is not None) == is_proxied:
             return call
         made = Call(new_id("fc"), WEB, dispatcher, self, self._clock.now(), None, method)
+        made.proxy = self.proxies if is_proxied else None
         self._current[key] = made
         self._exchanges[made.call_id] = {}
         self._calls.add(made)
@@ -138,6 +146,8 @@ class Requests:
             exchange = exchanges.pop(index, None)
             if exchange is None:
                 continue
+            if call.proxy is not None and exchange.one is not None:
+                self.proxies.forget(exchange.one)
             try:
                 if status == SUCCEEDED:
                     exchange.ended(_response(value))
