@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -41,7 +42,15 @@ async def program(application: Application) -> AsyncIterator[int]:
 @asynccontextmanager
 async def speaking(speak: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]) -> AsyncIterator[int]:
     """A program that says what it is made to say; the port."""
-    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+
+    async def until_left(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await speak(reader, writer)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(until_left, "127.0.0.1", 0)
     async with server:
         yield server.sockets[0].getsockname()[1]
 

@@ -246,6 +246,7 @@ class ControlPlane:
         await self.flight_keeper.settle()
         await self.secrets.note()
         self._stop.set()
+        self.web.requests.proxies.close()
         self.clock.stop()
         for peer in list(self._peers):
             await peer.close()

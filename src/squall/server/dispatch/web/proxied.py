@@ -53,6 +53,7 @@ class Proxies:
         self._tasks = tasks
         self._kept: dict[Container, list[tuple[HttpConnection, asyncio.TimerHandle]]] = {}
         self._proxied: dict[Input, Proxied] = {}
+        self._is_closed = False
 
     def add(self, one: Input, proxied: Proxied) -> None:
         """A request waits for a container."""
@@ -148,10 +149,13 @@ class Proxies:
 
     def keep(self, container: Container, connection: HttpConnection) -> None:
         """A connection may be used again."""
-        kept = self._kept.setdefault(container, [])
-        if len(kept) >= KEPT_MAX or container.is_stopped:
+        if container.is_stopped or self._is_closed or len(self._kept.get(container, ())) >= KEPT_MAX:
             connection.stream.close()
             return
+        if container not in self._kept:
+            self._kept[container] = []
+            container.on_stopped.append(lambda: self._drop_all(container))
+        kept = self._kept[container]
         timer = asyncio.get_running_loop().call_later(KEPT_S, self._drop, container, connection)
         kept.append((connection, timer))
 
@@ -159,8 +163,17 @@ class Proxies:
         kept = self._kept.get(container, [])
         kept[:] = [pair for pair in kept if pair[0] is not connection]
         connection.stream.close()
-        if not kept:
-            self._kept.pop(container, None)
+
+    def _drop_all(self, container: Container) -> None:
+        for connection, timer in self._kept.pop(container, ()):
+            timer.cancel()
+            connection.stream.close()
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._is_closed = True
+        for container in list(self._kept):
+            self._drop_all(container)
 
 
 def _failed(kind: str, message: str, container: Container) -> tuple[int, bytes]:
