@@ -33,6 +33,7 @@ from squall.agent.log_sender import LogSender
 from squall.agent.logs import Logs
 from squall.agent.mounts import Mounts
 from squall.agent.outfit import Network, Outfits, Services
+from squall.agent.port import Ports
 from squall.agent.ranges import IdRanges, read_taken_ids
 from squall.agent.relay import Relay
 from squall.agent.report import Usage
@@ -180,6 +181,7 @@ class Agent:
         self._builder = images
         self._transfers = transfers
         self._shells = Shells(runtime, self._images, shells, self._holds, self._mounts, self._ranges)
+        self._ports = Ports(network, self.containers.found)
         self._usage = Usage(config)
         self._tasks = TaskSet()
         self._peer: Peer | None = None
@@ -308,6 +310,9 @@ class Agent:
         if request.method == "NodeExec":
             inside = self.containers.inside(request.record(ContainerExec).container_id)
             await serve_exec(self._runtime, request, inside)
+            return None
+        if request.method == "NodePort":
+            await self._ports.serve(request)
             return None
         raise PlatformError(INVALID, f"{request.method}: a node does not do that")
 

@@ -4,10 +4,11 @@
       NodePort (container, port) ──────────▶  connects inside the container
       ◀────────────────── PortOutput (the first: it is connected)
       PortInput (bytes, or their end) ─────▶
-      ◀────────────────── PortOutput (bytes; how many of ours were written)
+      ◀────────────────── PortOutput (bytes, or their end)
+      ◀──▶ how many bytes of the other's were passed on, with either
 
-The stream ends when the program inside has closed its side. Given up, the connection is reset. The server sends no more
-than `WINDOW_BYTES` that were not written; the agent no more than a stream's credit (`codec.STREAM_WINDOW` items).
+The stream ends when both sides have ended; given up, the connection is reset. Neither side sends more than
+`WINDOW_BYTES` that the other has not passed on.
 """
 
 from __future__ import annotations
@@ -15,8 +16,6 @@ from __future__ import annotations
 from squall.protocol.records import record
 
 WINDOW_BYTES = 2**20
-CHUNK_BYTES_MAX = 64 * 1024
-"""Of one `PortOutput`, so that what is under way of one connection is a few megabytes at most."""
 CONNECT_S = 5.0
 CONNECTIONS_MAX = 4_096
 """Of one container at a time."""
@@ -33,13 +32,19 @@ class NodePort:
 
 @record
 class PortInput:
-    """Bytes for the program, in the body; or their end."""
+    """Bytes for the program, in the body."""
 
     is_end: bool = False
+    """Nothing more follows."""
+    passed_bytes: int = 0
+    """So many more bytes of the program have gone on."""
 
 
 @record
 class PortOutput:
-    """Bytes of the program, in the body; and how many more bytes it was given."""
+    """Bytes of the program, in the body."""
 
-    written_bytes: int = 0
+    is_end: bool = False
+    """Nothing more follows."""
+    passed_bytes: int = 0
+    """So many more bytes have gone to the program."""

@@ -13,7 +13,7 @@ from typing import Any, Self
 from squall.protocol import methods
 from squall.protocol.channel.contract import Channel
 from squall.protocol.codec import Codec
-from squall.protocol.errors import INVALID, UNSUPPORTED, PlatformError
+from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.ids import new_id
 from squall.protocol.peer import Peer, Service
 from squall.protocol.server import ServerStatus, Welcome
@@ -37,7 +37,6 @@ from squall.server.dispatch.client.shelf import Shelf
 from squall.server.dispatch.client.terminal import Terminals
 from squall.server.dispatch.clock import StoppableClock
 from squall.server.dispatch.durable.durable import Durable
-from squall.server.dispatch.fleet.container import Container
 from squall.server.dispatch.fleet.fleet import ContainerFleet
 from squall.server.dispatch.fleet.node_templates import NodeTemplates
 from squall.server.dispatch.fleet.nodes import Nodes
@@ -57,6 +56,7 @@ from squall.server.dispatch.methods import Methods
 from squall.server.dispatch.services import AgentService, ClientService, ContainerService
 from squall.server.dispatch.streams import Streams, Uploads, no_uploads
 from squall.server.dispatch.walk import Walk
+from squall.server.dispatch.web.ports import open_port
 from squall.server.dispatch.web.proxied import Proxies
 from squall.server.dispatch.web.requests import Requests
 from squall.server.dispatch.web.routes import Routes
@@ -65,7 +65,6 @@ from squall.server.model.blobs import BlobStore
 from squall.server.model.clock import Clock
 from squall.server.model.config import ServerConfig
 from squall.server.model.logs import LogStore
-from squall.server.model.port import PortStream
 from squall.server.model.secret import SecretKeys
 from squall.server.model.store import Store
 
@@ -167,7 +166,7 @@ class ControlPlane:
         self.schedules = Schedules(
             store=store, apps=self.apps, durable=self.durable, logs=logs, clock=self.clock, tasks=self.tasks
         )
-        proxies = Proxies(self.open_port, self.tasks)
+        proxies = Proxies(open_port, self.tasks)
         self.web = WebFunctions(Routes(config.url, config.web_domain), Requests(self.calls, self.clock, proxies))
         self.apps.claiming = self.web.routes.claiming
         self.apps.on_change = self._app_changed
@@ -298,14 +297,6 @@ class ControlPlane:
             await self.catalog.used(self.image_users.of_containers())
         except PlatformError as error:
             _log.warning("cannot note which images are used: %s", error)
-
-    async def open_port(self, container: Container, port: int) -> PortStream:
-        """A connection to a port of a container.
-
-        Raises:
-            PlatformError: see `NodePort`.
-        """
-        raise PlatformError(UNSUPPORTED, "ports come next")
 
     # Connections
 
