@@ -45,7 +45,6 @@ TO_COME: dict[str, str] = {
     "Environment.roles": USERS,
     "Function.client": CLIENTS,
     "Function.get_dashboard_url": DASHBOARD,
-    "Function.get_web_url": SERVERS,
     "Function.metrics": LOGS,
     "FunctionCall.client": CLIENTS,
     "FunctionCall.get_dashboard_url": DASHBOARD,

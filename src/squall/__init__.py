@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from squall.sdk._method import method as method
     from squall.sdk._output import enable_output as enable_output
     from squall.sdk._parameter import parameter as parameter
+    from squall.sdk._web import asgi_app as asgi_app
+    from squall.sdk._web import fastapi_endpoint as fastapi_endpoint
+    from squall.sdk._web import web_server as web_server
+    from squall.sdk._web import wsgi_app as wsgi_app
     from squall.sdk.app import App as App
     from squall.sdk.cloud_bucket_mount import CloudBucketMount as CloudBucketMount
     from squall.sdk.cls import Cls as Cls
@@ -66,13 +70,17 @@ _PLACES = {
     "Retries": "squall.sdk.retries",
     "Secret": "squall.sdk.secret",
     "Volume": "squall.sdk.volume",
+    "asgi_app": "squall.sdk._web",
     "batched": "squall.sdk._batched",
     "concurrent": "squall.sdk._concurrent",
     "current_function_call_id": "squall.sdk._container",
     "current_input_id": "squall.sdk._container",
     "enable_output": "squall.sdk._output",
+    "fastapi_endpoint": "squall.sdk._web",
     "interact": "squall.sdk._container",
     "is_local": "squall.sdk._container",
+    "web_server": "squall.sdk._web",
+    "wsgi_app": "squall.sdk._web",
 }
 
 __all__ = [
@@ -96,13 +104,17 @@ __all__ = [
     "Retries",
     "Secret",
     "Volume",
+    "asgi_app",
     "batched",
     "concurrent",
     "current_function_call_id",
     "current_input_id",
     "enable_output",
+    "fastapi_endpoint",
     "interact",
     "is_local",
+    "web_server",
+    "wsgi_app",
 ]
 
 

@@ -25,6 +25,7 @@ from squall.sdk._names import check_name
 from squall.sdk._specs import Specs
 from squall.sdk._user import user_name
 from squall.sdk._value_text import value_text
+from squall.sdk._web_address import announce
 
 if TYPE_CHECKING:
     from squall.sdk.app import App
@@ -139,6 +140,7 @@ async def _publish(
                 function.bind(before[function_name])
     for spec in specs:
         output.function_created(spec.name, spec.function_id)
+    await announce(client, published.app_id, specs, output)
     return published
 
 

@@ -64,6 +64,8 @@ class FunctionDecorator:
             raise InvalidError(f"function {name}: retries= cannot be used on a generator, which has yielded already")
         if is_generator and options.batching is not None:
             raise InvalidError(f"function {name}: is_generator= cannot be used on a batched function; return a list")
+        if is_generator and options.web is not None:
+            raise InvalidError(f"function {name}: is_generator= cannot be used on what answers requests")
         if options.schedule is not None:
             from squall.sdk.schedule import check_schedulable  # cold start: functions with a schedule only
 

@@ -14,18 +14,14 @@ OF_PACKAGE = frozenset(
         "Server",
         "Tunnel",
         "Workspace",
-        "asgi_app",
         "billing",
         "clustered",
         "container_process",
         "experimental",
-        "fastapi_endpoint",
         "forward",
         "io_streams",
         "sessioned",
         "stream_type",
-        "web_server",
-        "wsgi_app",
     ]
 )
 OF_APP = frozenset(
@@ -41,7 +37,6 @@ OF_FUNCTION = frozenset(
     [
         "client",
         "get_dashboard_url",
-        "get_web_url",
         "metrics",
     ]
 )
@@ -59,7 +54,7 @@ INSTEAD = {
     "gpu": 'GPUs are named by a string, as in gpu="A100:2"',
     "output": "write squall.enable_output()",
     "runner": "write app.run() or app.deploy()",
-    "web_endpoint": "squall.fastapi_endpoint takes its place, and is not in this version of Squall yet",
+    "web_endpoint": "squall.fastapi_endpoint takes its place",
 }
 """Names that programs of elsewhere have or had in the package, and what to write for them; they do not come."""
 

@@ -10,11 +10,13 @@ from squall.exception import InvalidError
 from squall.protocol.limits import CONTAINERS_MAX, RETRIES_MAX
 from squall.sdk._hosting import HostingAsked
 from squall.sdk._not_yet import refuse_not_yet
+from squall.sdk._partial import WEB
 from squall.sdk._value_text import value_text
 from squall.sdk.retries import Retries
 
 if TYPE_CHECKING:
     from squall.protocol.function import Batching, FunctionOptions, RetryPolicy
+    from squall.protocol.web import WebSpec
     from squall.sdk._concurrent import Concurrency
     from squall.sdk._volume_mounts import Mounted
     from squall.sdk.schedule import Cron, Period
@@ -138,6 +140,8 @@ class Options(_Checked):
         self.isolation = self._one_of("isolation", given["isolation"], ISOLATIONS)
         self.concurrency: Concurrency | None = asked.get("concurrent")
         self.batching: Batching | None = asked.get("batched")
+        self.web: WebSpec | None = next((asked[one] for one in WEB if one in asked), None)
+        self._check_web()
         if self.is_single_use and self.concurrency is not None and self.concurrency.max_inputs > 1:
             raise self._wrong("single_use_containers= and @squall.concurrent() contradict each other; leave one out")
         if self.is_single_use and self.batching is not None and self.batching.max_batch_size > 1:
@@ -174,7 +178,18 @@ class Options(_Checked):
             "hosting": self.hosting.record(),
             "is_snapshot_enabled": self.is_snapshot_enabled,
             "isolation": self.isolation,
+            "web": self.web,
         }
+
+    def _check_web(self) -> None:
+        if self.web is None:
+            return
+        if self.retries is not None and self.retries.max_retries:
+            raise self._wrong("retries= cannot be used on what answers requests: its clients see what came of them")
+        if self.schedule is not None:
+            raise self._wrong(
+                "schedule= cannot be used on what answers requests; give a function of its own a schedule"
+            )
 
     def _schedule(self, schedule: object) -> Cron | Period | None:
         if schedule is None:

@@ -60,6 +60,9 @@ class Output:
     def function_created(self, name: str, function_id: str) -> None:
         """The function can be called."""
 
+    def web_function_created(self, name: str, url: str) -> None:
+        """The function answers requests there."""
+
     def schedules_rest(self, names: list[str]) -> None:
         """These functions have a schedule, and the app is none that is followed."""
 
@@ -139,6 +142,10 @@ class PlainOutput(Output):
                 if not self._show_builds():
                     self._ticker = None
                     return
+
+    def web_function_created(self, name: str, url: str) -> None:
+        """See `Output`."""
+        self._say(f"Web function {name}: {url}")
 
     def schedules_rest(self, names: list[str]) -> None:
         """See `Output`."""

@@ -23,11 +23,14 @@ R = TypeVar("R")
 
 OF_CLASSES = frozenset(["concurrent"])
 """May be put on a class, and then not on its methods; the others go on functions."""
-INTERFACES = frozenset(["method", "batched"])
+CALLABLE = frozenset(["method", "batched"])
 """Make a function something to call from outside."""
+WEB = frozenset(["fastapi_endpoint", "asgi_app", "wsgi_app", "web_server"])
+"""Make it one that answers requests."""
+INTERFACES = CALLABLE | WEB
 HOOKS = frozenset(["enter", "exit"])
 """Make it something that is run by itself."""
-OF_FUNCTIONS = frozenset(["concurrent", "batched"])
+OF_FUNCTIONS = frozenset(["concurrent", "batched"]) | WEB
 """Mean something on a function that is no method."""
 
 
@@ -119,7 +122,13 @@ def _check_together(marked: Partial[..., Any]) -> None:
         return
     if HOOKS & asked and asked - HOOKS:
         raise InvalidError(f"{_list(sorted(asked))} on {where}: what is run by itself cannot be called as well")
-    if asked >= INTERFACES:
+    webs = sorted(asked & WEB)
+    if len(webs) > 1:
+        raise InvalidError(f"{_list(webs)} on {where}: a function answers requests in one way; leave one out")
+    if webs and asked & CALLABLE:
+        both = _list([*sorted(asked & CALLABLE), *webs])
+        raise InvalidError(f"{both} on {where}: what answers requests cannot be called as well; make two of it")
+    if asked >= CALLABLE:
         raise InvalidError(f"@squall.method() on {where}, which is batched: @squall.batched() alone makes it a method")
     if "concurrent" in asked and ("method" in asked or is_method(marked.raw)):
         owner = where.rpartition(".")[0] or "its class"

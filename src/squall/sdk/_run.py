@@ -15,6 +15,7 @@ from squall.sdk._client import Client
 from squall.sdk._image_build import Builds
 from squall.sdk._specs import Specs
 from squall.sdk._user import user_name
+from squall.sdk._web_address import announce
 
 if TYPE_CHECKING:
     from squall.sdk.app import App
@@ -66,6 +67,7 @@ class Running:
         client.keep_app(record, tuple(pieces))
         for spec in specs:
             self._output.function_created(spec.name, spec.function_id)
+        await announce(client, self.app_id, specs, self._output)
         if any(spec.schedule is not None for spec in specs):
             self._output.schedules_rest([spec.name for spec in specs if spec.schedule is not None])
         self._is_started = True

@@ -10,7 +10,7 @@ from squall.protocol.function import MethodSpec, ParameterSpec
 from squall.protocol.parameters import Value
 from squall.sdk import _source
 from squall.sdk._parameter import Parameter, read_parameters
-from squall.sdk._partial import INTERFACES, Partial
+from squall.sdk._partial import INTERFACES, WEB, Partial
 
 OBJECT_ATTRIBUTE = "_squall_object"
 """Of an instance: the object whose methods its own are, when they are called from within."""
@@ -141,4 +141,5 @@ def _method(name: str, partial: Partial[..., Any]) -> MethodSpec:
     is_generator = options.is_generator if options is not None else False
     if is_generator is None:
         is_generator = _source.is_generator(partial.raw)
-    return MethodSpec(name, is_generator, _source.is_async(partial.raw))
+    web = next((partial.asked[one] for one in WEB if one in partial.asked), None)
+    return MethodSpec(name, is_generator, _source.is_async(partial.raw), web)

@@ -291,6 +291,17 @@ class Function(With, Generic[P, R]):
         return await _spawn.spawn_map(await self.target(method), method, feed, given, self._method)
 
     @blocking
+    async def get_web_url(self) -> str | None:
+        """Where it answers requests; None where it is no web function.
+
+        Of a server whose names end in `localhost` the address has the label in its path: most programs do not resolve
+        such names, as browsers do.
+        """
+        from squall.sdk._web_address import url_of  # cold start: web functions only
+
+        return await url_of(self._get_client(), await self._resolve(), self._method)
+
+    @blocking
     async def get_current_stats(self) -> FunctionCurrentStats:
         """How busy the function is now."""
         from squall.protocol.function import FunctionStats, FunctionStatsGet  # cold start: as above
@@ -641,6 +652,9 @@ class Function(With, Generic[P, R]):
 
     async def _resolve_for(self, method: str, instead_of: str) -> str:
         """Its id, for a method of calling it: what it runs is of the kind that it can run."""
+        if self._is_web:
+            where = await self.get_web_url.aio()
+            raise InvalidError(f"{self._name}.{method}(): it answers requests, at {where}, and cannot be called")
         if method != "remote_gen":
             self._refuse_generator(method)
         function_id = await (self.resolve_anew(instead_of=instead_of) if instead_of else self._resolve())
@@ -650,6 +664,15 @@ class Function(With, Generic[P, R]):
         elif not self._is_generator:
             raise InvalidError(f"function {self._name} is no generator: call .remote()")
         return function_id
+
+    @property
+    def _is_web(self) -> bool:
+        """Whether it answers requests, as far as is known here."""
+        if self._definition is not None:
+            return self._definition.options.web is not None
+        user_class = self._owner._squall_cls.user_class if self._owner is not None else None
+        methods = user_class.methods.values() if user_class is not None else self._methods or ()
+        return any(one.name == self._method and one.web is not None for one in methods)
 
     def _refuse_generator(self, method: str) -> None:
         if self._is_generator:
