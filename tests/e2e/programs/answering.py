@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from typing import Any
 
 import squall
 
@@ -16,10 +17,10 @@ app = squall.App("answering")
 @app.function()
 @squall.concurrent(max_inputs=50)
 @squall.asgi_app()
-def site():
+def site() -> Any:
     print("the site begins", flush=True)
 
-    async def application(scope, receive, send):
+    async def application(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             raise NotImplementedError
         if scope["type"] == "websocket":
@@ -73,8 +74,8 @@ def site():
 
 @app.function()
 @squall.wsgi_app(label="old-style")
-def old():
-    def application(environ, start_response):
+def old() -> Any:
+    def application(environ: Any, start_response: Any) -> list[bytes]:
         body = environ["wsgi.input"].read()
         start_response("200 OK", [("Content-Type", "text/plain")])
         return [environ["PATH_INFO"].encode(), b" ", str(len(body)).encode(), b" in ", environ["SCRIPT_NAME"].encode()]
@@ -85,14 +86,14 @@ def old():
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         said = f"{self.path} of {self.headers.get('X-Forwarded-Prefix')}".encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
         self.wfile.write(said)
 
-    def do_POST(self):
+    def do_POST(self) -> None:
         count, size = 0, int(self.headers["Content-Length"])
         while count < size:
             count += len(self.rfile.read(min(2**20, size - count)))
@@ -105,7 +106,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @app.function(block_network=True)
 @squall.concurrent(max_inputs=20)
 @squall.web_server(8123)
-def listens():
+def listens() -> None:
     threading.Thread(
         target=http.server.ThreadingHTTPServer(("127.0.0.1", 8123), Handler).serve_forever, daemon=True
     ).start()
@@ -113,25 +114,25 @@ def listens():
 
 @app.function()
 @squall.web_server(8124, startup_timeout=20)
-def program():
+def program() -> None:
     subprocess.Popen([sys.executable, "-m", "http.server", "8124", "--directory", "/etc"])
 
 
 @app.function()
 @squall.web_server(8125, startup_timeout=0.5)
-def listens_nowhere():
+def listens_nowhere() -> None:
     pass
 
 
 @app.cls()
 class Shop:
     @squall.enter()
-    def load(self):
+    def load(self) -> None:
         self.name = "the shop"
 
     @squall.asgi_app()
-    def page(self):
-        async def application(scope, receive, send):
+    def page(self) -> Any:
+        async def application(scope: Any, receive: Any, send: Any) -> None:
             if scope["type"] == "lifespan":
                 raise NotImplementedError
             await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -140,12 +141,12 @@ class Shop:
         return application
 
     @squall.method()
-    def named(self):
+    def named(self) -> str:
         return self.name
 
 
 @app.local_entrypoint()
-def ask():
+def ask() -> None:
     print(site.get_web_url())
     print(Shop().page.get_web_url())
     print(Shop().named.get_web_url())
