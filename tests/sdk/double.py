@@ -17,7 +17,20 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from squall.protocol import app, autoscaler, blob, call, function, image, image_catalog, log, mount, parameters, server
+from squall.protocol import (
+    app,
+    autoscaler,
+    blob,
+    call,
+    function,
+    image,
+    image_catalog,
+    log,
+    mount,
+    parameters,
+    server,
+    web,
+)
 from squall.protocol import codec as wire
 from squall.protocol.channel.stream import StreamChannel
 from squall.protocol.codec import JsonCodec
@@ -30,6 +43,7 @@ from squall.protocol.request import Request
 from squall.protocol.version import PROTOCOL_VERSION, VERSION
 from squall.sdk._serialization import deserialize, encode_exception, serialize
 from squall.server.model import variant
+from squall.server.model.web_label import label_of, webs_of
 
 
 async def pass_by(spec: image.ImageSpec) -> None:
@@ -76,6 +90,9 @@ class ServerDouble:
         """How long that takes."""
         self.bound: list[function.FunctionBind] = []
         """Variants that were asked for."""
+        self.web_domain = "localhost"
+        self.addresses_max = 100
+        """Of web functions, in one answer."""
         self.closed_calls: list[str] = []
         self.cancelled: list[str] = []
         self.outputs: dict[tuple[str, int], tuple[int, bytes, str]] = {}
@@ -407,6 +424,23 @@ class Connection:
 
     def _answer_FunctionStats(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         return function.FunctionStats(3, 2, 5, 1), b""
+
+    def _answer_WebAddressList(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        asked, double = request.record(web.WebAddressList), self.double
+        meant = double.functions.get(asked.function_id)
+        base_id = meant.variant_of or meant.function_id if meant is not None else ""
+        found = []
+        for spec in double.functions.values():
+            if spec.variant_of or base_id not in ("", spec.function_id) or asked.app_id not in ("", spec.app_id):
+                continue
+            record = double.apps[spec.app_id]
+            for method, kind in webs_of(spec):
+                label = label_of(kind, record.name, spec.name, method, suffix=record.web_suffix)
+                urls = f"http://{label}.{double.web_domain}:1", f"http://127.0.0.1:1/w/{label}"
+                found.append(web.WebAddress(spec.function_id, spec.name, method, label, *urls, kind=kind.kind))
+        found = sorted((one for one in found if one.label > asked.after), key=lambda one: one.label)
+        page = tuple(found[: double.addresses_max])
+        return web.WebAddressListing(page, len(found) > len(page)), b""
 
     def _answer_MountCreate(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         manifest = request.record(mount.MountCreate).manifest

@@ -20,6 +20,8 @@ from squall.server.store.migration import upgrade
 from squall.server.store.sql import SqlStore
 
 TURNS = 10
+URL = "http://127.0.0.1:1"
+"""Where it says it is; nothing listens there."""
 
 
 class RealServer:
@@ -68,7 +70,7 @@ class RealServer:
         blobs = await enter(ObjectBlobStore(str(self._data_dir / "blobs"), clock.now))
         logs = await enter(FileLogStore(str(self._data_dir / "logs"), 2**20))
         keys = FileSecretKeys(self._data_dir, ())
-        self.plane = await enter(ControlPlane(store, blobs, logs, keys, MsgspecCodec(), ServerConfig(), clock))
+        self.plane = await enter(ControlPlane(store, blobs, logs, keys, MsgspecCodec(), ServerConfig(url=URL), clock))
         path = self._data_dir / "server.sock"
         server = await self._loop.create_unix_server(lambda: StreamChannel(self.plane.accept_client), str(path))
         self._parts.push_async_callback(_close, server, path)

@@ -31,7 +31,7 @@ def made(decorator: Any, **options: Any) -> squall.Function[..., Any]:
     [
         (squall.fastapi_endpoint(), WebSpec(ENDPOINT)),
         (squall.fastapi_endpoint(method="post", docs=True), WebSpec(ENDPOINT, method="POST", has_docs=True)),
-        (squall.asgi_app(label="a-1"), WebSpec(ASGI, "a-1")),
+        (squall.asgi_app(label="A-1"), WebSpec(ASGI, "a-1")),
         (
             squall.wsgi_app(custom_domains=["A.example.com", "a.example.com"], requires_proxy_auth=True),
             WebSpec(WSGI, "", ("a.example.com",), True),
@@ -70,7 +70,7 @@ def test_method_of_a_class_has_its_own() -> None:
     [
         (lambda: squall.fastapi_endpoint(method="FETCH"), "method='FETCH' must be one of GET, HEAD"),
         (lambda: squall.fastapi_endpoint(docs=ANY), "docs=1 must be True or False"),
-        (lambda: squall.asgi_app(label="Not_A_Label"), "label='Not_A_Label' must be 1 to 63 of a-z"),
+        (lambda: squall.asgi_app(label="Not_A_Label"), "label='Not_A_Label' must be 1 to 63 letters"),
         (lambda: squall.asgi_app(label="-x"), "label='-x'"),
         (lambda: squall.asgi_app(custom_domains="a.example.com"), "must be a list of names of hosts"),
         (lambda: squall.asgi_app(custom_domains=["no domain"]), "'no domain' of custom_domains= must be the name"),
@@ -109,7 +109,7 @@ def plain(x: int = 1) -> None: ...
         (squall.asgi_app(), squall.wsgi_app()(plain), "a function answers requests in one way"),
         (squall.asgi_app(), squall.method()(plain), "cannot be called as well"),
         (squall.method(), squall.asgi_app()(plain), "cannot be called as well"),
-        (squall.asgi_app(), squall.enter()(plain), "what is run by itself cannot be called as well"),
+        (squall.asgi_app(), squall.enter()(plain), "what is run by itself cannot answer requests as well"),
         (squall.asgi_app(), squall.asgi_app()(plain), "is on plain twice"),
     ],
 )

@@ -26,6 +26,9 @@ class AppCreate:
     environment: str = ""
     created_by: str = ""
     """The user of the program that makes it, as it is shown."""
+    web_suffix: str = ""
+    """Behind the labels of its web functions, so that they are not those of the app that is deployed; empty for the
+    server's own."""
 
 
 @record

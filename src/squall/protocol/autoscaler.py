@@ -23,6 +23,10 @@ class AutoscalerUpdate:
     """Take the maximum away."""
     buffer_containers: int | None = None
     scaledown_window_s: float | None = None
+    target_inputs: int | None = None
+    """Of an app's server."""
+    scaleup_window_s: float | None = None
+    """Of an app's server."""
 
 
 @record
@@ -34,3 +38,6 @@ class AutoscalerSettings:
     """None: the server's own limit only."""
     buffer_containers: int
     scaledown_window_s: float
+    target_inputs: int | None = None
+    """None: as many as a container may run at once."""
+    scaleup_window_s: float = 0.0

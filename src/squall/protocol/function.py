@@ -20,6 +20,10 @@ INPUTS_AT_ONCE_MAX = 1_000
 BATCH_SIZE_MAX = 1_000
 BATCH_WAIT_MS_MAX = 600_000
 
+SCALEUP_S_MAX = 3_600.0
+SERVER_TIMEOUT_S = 10 * 365 * 24 * 3600.0
+"""Of requests to an app's server, which have no time limit: longer than any container runs."""
+
 NAMESPACES = "namespaces"
 GVISOR = "gvisor"
 ISOLATIONS = (NAMESPACES, GVISOR)

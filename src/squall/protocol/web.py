@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 
 from squall.protocol.frames import Frame, FrameDecoder, encode
-from squall.protocol.records import record, to_wire
+from squall.protocol.records import record, replace, to_wire
 
 ENDPOINT = "fastapi_endpoint"
 ASGI = "asgi_app"
@@ -69,6 +69,8 @@ class WebSpec:
     requests_max: int = 0
     """Of a server: requests that one container is given at a time; beyond, when there can be no other container, they
     are refused. 0: as many as there are."""
+    exit_grace_s: float = 0.0
+    """Of a server: for how long its container is to finish what it was given, where it would be ended at once."""
 
 
 @record
@@ -79,6 +81,12 @@ class WebAddressList:
     function_id: str = ""
     after: str = ""
     """The label of the last one of the answer before."""
+
+    def following(self, listing: WebAddressListing) -> WebAddressList | None:
+        """The question for the next page."""
+        if not listing.is_cut or not listing.addresses or listing.addresses[-1].label <= self.after:
+            return None
+        return replace(self, after=listing.addresses[-1].label)
 
 
 @record
@@ -95,6 +103,8 @@ class WebAddress:
     path_url: str
     """By a path, for who cannot resolve that name: `http://127.0.0.1:port/w/label`."""
     custom_domains: tuple[str, ...] = ()
+    kind: str = ""
+    """As of its `WebSpec`."""
 
 
 @record

@@ -42,6 +42,7 @@ class ClassDecorator:
             raise InvalidError(
                 f"class {name}: retries= must be left out where all methods are generators, which have yielded already"
             )
+        self._check_web(user_class, options)
         if given["include_source"] is not None:
             check_flag("include_source", given["include_source"], f"class {name}")
         source = _source.find_source(raw, given["serialized"])
@@ -67,6 +68,23 @@ class ClassDecorator:
             )
         if "." in raw.__qualname__.rpartition("<locals>.")[2]:
             raise InvalidError(f"class {raw.__qualname__}: it is defined in another class; move it out of there")
+
+    def _check_web(self, user_class: UserClass, options: Options) -> None:
+        webs = user_class.web_methods
+        if not webs:
+            return
+        name, methods = user_class.name, ", ".join(webs)
+        if options.retries is not None and options.retries.max_retries:
+            raise InvalidError(
+                f"class {name}: retries= cannot be used with what answers requests: {methods}; make another class for "
+                "the rest"
+            )
+        required = [one.name for one in user_class.givable if one.is_required]
+        if required:
+            raise InvalidError(
+                f"class {name}: requests for {methods} name no object, so each parameter needs a default, and "
+                f"{', '.join(required)} has none"
+            )
 
     def _check_minimum(self, user_class: UserClass, options: Options) -> None:
         """Nobody can keep containers of objects that nobody has named."""

@@ -140,7 +140,8 @@ async def _publish(
                 function.bind(before[function_name])
     for spec in specs:
         output.function_created(spec.name, spec.function_id)
-    await announce(client, published.app_id, specs, output)
+    if not (app_id and published.is_unchanged):  # `squall serve` has told it before
+        await announce(client, published.app_id, specs, output)
     return published
 
 

@@ -80,6 +80,7 @@ class FunctionDecorator:
             app=self._app,
             definition=Definition(raw_f, source, options, given["image"], given["include_source"]),
             is_generator=is_generator,
+            web=options.web,
         )
         self._app._add(function)
         return function

@@ -113,6 +113,7 @@ class Obj:
             variant=self._squall_variant,
             method=name,
             owner=self,
+            web=spec.web if spec is not None else None,
         )
         if user_class is not None:
             made.__doc__ = user_class.raw_methods[name].__doc__

@@ -60,8 +60,8 @@ class Output:
     def function_created(self, name: str, function_id: str) -> None:
         """The function can be called."""
 
-    def web_function_created(self, name: str, url: str) -> None:
-        """The function answers requests there."""
+    def web_created(self, what: str, name: str, url: str) -> None:
+        """A web function, or a server, answers requests there."""
 
     def schedules_rest(self, names: list[str]) -> None:
         """These functions have a schedule, and the app is none that is followed."""
@@ -143,9 +143,9 @@ class PlainOutput(Output):
                     self._ticker = None
                     return
 
-    def web_function_created(self, name: str, url: str) -> None:
+    def web_created(self, what: str, name: str, url: str) -> None:
         """See `Output`."""
-        self._say(f"Web function {name}: {url}")
+        self._say(f"{what} {name}: {url}")
 
     def schedules_rest(self, names: list[str]) -> None:
         """See `Output`."""

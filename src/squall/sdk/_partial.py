@@ -121,7 +121,8 @@ def _check_together(marked: Partial[..., Any]) -> None:
     if isinstance(marked.raw, type):
         return
     if HOOKS & asked and asked - HOOKS:
-        raise InvalidError(f"{_list(sorted(asked))} on {where}: what is run by itself cannot be called as well")
+        what = "answer requests" if asked & WEB else "be called"
+        raise InvalidError(f"{_list(sorted(asked))} on {where}: what is run by itself cannot {what} as well")
     webs = sorted(asked & WEB)
     if len(webs) > 1:
         raise InvalidError(f"{_list(webs)} on {where}: a function answers requests in one way; leave one out")

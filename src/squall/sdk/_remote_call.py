@@ -30,7 +30,8 @@ class RemoteCall(BlockingCall[P, R]):
         try:
             function = self._function
             function_id = function._function_id or function._known_id()
-            if function_id is None or function._is_generator is not False or running_loop() is not None:
+            is_plain = function._is_generator is False and function._web is None
+            if function_id is None or not is_plain or running_loop() is not None:
                 # Not by super(): one frame more, and the warning would show this line instead of the caller's.
                 warn_in_loop(".remote()", "`await ….remote.aio(…)`")
                 return run(self._core(*args, **kwargs))

@@ -12,6 +12,7 @@ from squall.protocol.ids import function_id, new_id
 from squall.protocol.pages import pages
 from squall.sdk import _output
 from squall.sdk._client import Client
+from squall.sdk._dev_suffix import dev_suffix
 from squall.sdk._image_build import Builds
 from squall.sdk._specs import Specs
 from squall.sdk._user import user_name
@@ -48,7 +49,7 @@ class Running:
         ids = {function_name: function_id(self.app_id, function_name) for function_name in functions}
         await client.connect()
         state = DETACHED if is_detached else EPHEMERAL
-        record = AppCreate(self.app_id, name, state, app.tags, environment, created_by=user_name())
+        record = AppCreate(self.app_id, name, state, app.tags, environment, user_name(), dev_suffix())
         self._is_created = True
         created = await client.request("AppCreate", record, AppCreated)
         client.keep_app(record)

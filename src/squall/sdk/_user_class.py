@@ -49,6 +49,11 @@ class UserClass:
         return any(one.is_async for one in self.methods.values()) or any(_source.is_async(one) for one in hooks)
 
     @property
+    def web_methods(self) -> list[str]:
+        """Those that answer requests."""
+        return [name for name, one in self.methods.items() if one.web is not None]
+
+    @property
     def givable(self) -> tuple[ParameterSpec, ...]:
         """The parameters that its objects may be given."""
         return tuple(one for name, one in self.parameters.items() if self.fields[name].is_init)

@@ -16,6 +16,7 @@ from squall.sdk._value_text import value_text
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 TIMEOUT_S_MAX = 24 * 3600
+DOMAINS_MAX = 20
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z"
 _DOMAIN = r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\Z"
 
@@ -136,13 +137,13 @@ def check_startup(what: str, seconds: object) -> float:
 
 
 def _spec(what: str, kind: str, label: object, custom_domains: object, requires_proxy_auth: object) -> WebSpec:
-    if label is not None and (not isinstance(label, str) or not re.match(_LABEL, label)):
-        rule = "1 to 63 of a-z, 0-9 and dashes, neither first nor last a dash"
+    if label is not None and (not isinstance(label, str) or not re.match(_LABEL, label.lower())):
+        rule = "1 to 63 letters, digits and dashes, neither first nor last a dash"
         raise InvalidError(f"{what}: label={value_text(label)} must be {rule}")
     if not isinstance(requires_proxy_auth, bool):
         raise InvalidError(f"{what}: requires_proxy_auth={value_text(requires_proxy_auth)} must be True or False")
     domains = _domains(what, custom_domains)
-    return WebSpec(kind, label or "", domains, requires_proxy_auth)
+    return WebSpec(kind, (label or "").lower(), domains, requires_proxy_auth)
 
 
 def _domains(what: str, given: object) -> tuple[str, ...]:
@@ -158,6 +159,8 @@ def _domains(what: str, given: object) -> tuple[str, ...]:
                 f"{what}: {value_text(one)} of custom_domains= must be the name of a host: api.example.com"
             )
         found.append(name)
+        if len(found) > DOMAINS_MAX:
+            raise InvalidError(f"{what}: custom_domains= has more than {DOMAINS_MAX} names")
     return tuple(dict.fromkeys(found))
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from squall.protocol.records import replace
-from squall.protocol.web import WebAddress, WebAddressList, WebAddressListing
+from squall.protocol.web import SERVER, WebAddress, WebAddressList, WebAddressListing
+from squall.sdk._pages import ask_pages
 
 if TYPE_CHECKING:
     from squall.protocol.function import FunctionSpec
@@ -17,32 +17,34 @@ if TYPE_CHECKING:
 
 async def addresses(client: Client, asked: WebAddressList) -> list[WebAddress]:
     """All there are of an app or function, by label."""
-    found: list[WebAddress] = []
-    while True:
-        listing = await client.request("WebAddressList", asked, WebAddressListing)
-        found += listing.addresses
-        if not listing.is_cut or not listing.addresses:
-            return found
-        asked = replace(asked, after=listing.addresses[-1].label)
+    pages = await ask_pages(client, "WebAddressList", asked, WebAddressListing)
+    return [one for page in pages for one in page.addresses]
 
 
 async def url_of(client: Client, function_id: str, method: str) -> str | None:
-    """The address of a function, or of a method of its class; None where it answers no requests."""
-    for one in await addresses(client, WebAddressList(function_id=function_id)):
-        if one.method == method:
-            return for_programs(one)
-    return None
+    """The address of a function, or of a method of its class; None where it answers no requests.
+
+    Of a class, where no method is named, that of the only one that has one.
+    """
+    found = await addresses(client, WebAddressList(function_id=function_id))
+    meant = [one for one in found if one.method == method] or (found if not method else [])
+    return for_programs(meant[0]) if len(meant) == 1 else None
 
 
 def for_programs(address: WebAddress) -> str:
     """The one that any program can use: names below `localhost` are known to browsers, and not to the C library."""
     host = urlsplit(address.url).hostname or ""
-    return address.path_url if host.endswith(".localhost") else address.url
+    return address.path_url if f".{host}".endswith(".localhost") else address.url
+
+
+def shown_name(address: WebAddress) -> str:
+    """What it is of, as people call it."""
+    return f"{address.function_name}.{address.method}" if address.method else address.function_name
 
 
 async def announce(client: Client, app_id: str, specs: Iterable[FunctionSpec], output: Output) -> None:
     """Tell where the web functions among these are found, as browsers have it."""
     if any(spec.web is not None or any(one.web for one in spec.definition.methods) for spec in specs):
         for one in await addresses(client, WebAddressList(app_id)):
-            name = f"{one.function_name}.{one.method}" if one.method else one.function_name
-            output.web_function_created(name, one.url)
+            what = "Server" if one.kind == SERVER else "Web function"
+            output.web_created(what, shown_name(one), one.url)

@@ -132,6 +132,10 @@ class Cls(With):
     def _with(self, options: FunctionOptions, given: Given | None = None) -> Cls:
         if options.batching is not None and self._user_class is not None:
             self._user_class.check_batchable(f"{self._name}.with_batching()")
+        if self._user_class is not None and len(self._user_class.web_methods) == len(self._user_class.methods):
+            raise InvalidError(
+                f"class {self._name} answers requests, all at one address: options are given where it is decorated"
+            )
         return Cls._make(self._function, self._user_class, self._variant.with_options(options, given))
 
     @property

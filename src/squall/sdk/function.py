@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, ParamSpec, TypeVar, cast
 
-from squall.exception import ExecutionError, InvalidError, NotFoundError
+from squall.exception import Error, ExecutionError, InvalidError, NotFoundError
 from squall.sdk import _container
 from squall.sdk._definition import Definition, Handle
 from squall.sdk._deprecated import deprecated, without
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from squall.protocol.function import FunctionOptions, FunctionSpec, MethodSpec
     from squall.protocol.guest import Boot
+    from squall.protocol.web import WebSpec
     from squall.sdk._autoscaler import FunctionAutoscaler
     from squall.sdk._client import Client
     from squall.sdk._given import Given
@@ -70,6 +71,8 @@ class Function(With, Generic[P, R]):
     _owner: Obj | None
     _methods: tuple[MethodSpec, ...] | None
     """Of a class that was looked up."""
+    _web: WebSpec | None
+    """What makes it answer requests, if anything does, as far as is known here."""
     _lookup: Lookup | None
     """Once it was asked for, of a handle."""
     _info: FunctionInfo | None
@@ -90,6 +93,7 @@ class Function(With, Generic[P, R]):
         method: str = "",
         owner: Obj | None = None,
         methods: tuple[MethodSpec, ...] | None = None,
+        web: WebSpec | None = None,
     ) -> Function[P, R]:
         function = object.__new__(cls)
         function._name = name
@@ -104,6 +108,7 @@ class Function(With, Generic[P, R]):
         function._method = method
         function._owner = owner
         function._methods = methods
+        function._web = web
         function._lookup = None
         function._info = None
         if definition is not None:
@@ -294,12 +299,20 @@ class Function(With, Generic[P, R]):
     async def get_web_url(self) -> str | None:
         """Where it answers requests; None where it is no web function.
 
-        Of a server whose names end in `localhost` the address has the label in its path: most programs do not resolve
-        such names, as browsers do.
+        Where names of the server end in `localhost` the address has the label in its path: browsers resolve
+        `x.localhost`, and the C library, which most programs ask, does not.
+
+        Raises:
+            InvalidError: it is of an object with parameters, and requests reach one with the defaults.
         """
         from squall.sdk._web_address import url_of  # cold start: web functions only
 
-        return await url_of(self._get_client(), await self._resolve(), self._method)
+        variant = self._variant
+        if variant is not None and variant.parameters and self._method:
+            plain = f"{self._name.partition('.')[0]}().{self._method}"
+            raise InvalidError(f"{self._name} of an object with parameters: requests reach the one without, {plain}")
+        named = self if variant is None else variant.base
+        return await url_of(self._get_client(), await named.resolve_anew(), self._method)
 
     @blocking
     async def get_current_stats(self) -> FunctionCurrentStats:
@@ -470,7 +483,7 @@ class Function(With, Generic[P, R]):
         methods = self._methods
         if self._definition is not None and self._definition.user_class is not None:
             methods = tuple(self._definition.user_class.methods.values())
-        given = (self._name, function_id, self._handle, self._is_generator, self._method, variant, methods)
+        given = (self._name, function_id, self._handle, self._is_generator, self._method, variant, methods, self._web)
         return _from_handle, given
 
     # Inside
@@ -549,6 +562,7 @@ class Function(With, Generic[P, R]):
     def _learn_of(self, spec: FunctionSpec) -> None:
         self._is_generator = spec.definition.is_generator
         self._methods = spec.definition.methods
+        self._web = spec.web
         self._name = spec.name
         # In this order: who sees the id goes by the rest.
         self._function_id = spec.function_id
@@ -565,7 +579,12 @@ class Function(With, Generic[P, R]):
         await base._resolve()
         if self._method and base._handle is not None and not base.may_have(self._method):
             await base.resolve_anew()  # a later version may have it
-        self._is_generator = base._check_method(self._method) if self._method else base.is_generator
+        if not self._method:
+            self._web, self._is_generator = base._web, base.is_generator
+            return
+        found = base._check_method(self._method)
+        self._web = found.web if found is not None else None
+        self._is_generator = found is not None and found.is_generator
 
     def may_have(self, name: str) -> bool:
         """Whether the class that was looked up has such a method, as far as is known."""
@@ -575,8 +594,8 @@ class Function(With, Generic[P, R]):
         """`; it has: …` with the methods of the class that was looked up, or nothing."""
         return f"; it has: {', '.join(one.name for one in self._methods)}" if self._methods else ""
 
-    def _check_method(self, name: str) -> bool:
-        """Whether the method of a class that was looked up is a generator; as far as is known.
+    def _check_method(self, name: str) -> MethodSpec | None:
+        """The method of a class that was looked up, as far as is known.
 
         Raises:
             NotFoundError: the class has no such method.
@@ -584,13 +603,17 @@ class Function(With, Generic[P, R]):
         found = next((one for one in self._methods or () if one.name == name), None)
         if found is None and self._methods is not None:
             raise NotFoundError(f"class {self._name} has no method {name!r}{self.methods_said()}")
-        return found is not None and found.is_generator
+        return found
 
     def _with(self, options: FunctionOptions, given: Given | None = None) -> Function[P, R]:
         if self._method:
             class_name = self._name.partition(".")[0]
             raise InvalidError(
                 f"method {self._name}: options are given to the class, as in {class_name}.with_options(…)()"
+            )
+        if self._web is not None:
+            raise InvalidError(
+                f"function {self._name} answers requests, all at one address: options are given where it is decorated"
             )
         from squall.sdk._variant import Variant  # cold start: as above
 
@@ -652,27 +675,31 @@ class Function(With, Generic[P, R]):
 
     async def _resolve_for(self, method: str, instead_of: str) -> str:
         """Its id, for a method of calling it: what it runs is of the kind that it can run."""
-        if self._is_web:
-            where = await self.get_web_url.aio()
-            raise InvalidError(f"{self._name}.{method}(): it answers requests, at {where}, and cannot be called")
+        await self._refuse_web(method)
         if method != "remote_gen":
             self._refuse_generator(method)
         function_id = await (self.resolve_anew(instead_of=instead_of) if instead_of else self._resolve())
         # Again: what a handle stands for is known only now.
+        await self._refuse_web(method)
         if method != "remote_gen":
             self._refuse_generator(method)
         elif not self._is_generator:
             raise InvalidError(f"function {self._name} is no generator: call .remote()")
         return function_id
 
-    @property
-    def _is_web(self) -> bool:
-        """Whether it answers requests, as far as is known here."""
-        if self._definition is not None:
-            return self._definition.options.web is not None
-        user_class = self._owner._squall_cls.user_class if self._owner is not None else None
-        methods = user_class.methods.values() if user_class is not None else self._methods or ()
-        return any(one.name == self._method and one.web is not None for one in methods)
+    async def _refuse_web(self, method: str) -> None:
+        if self._web is None:
+            return
+        from squall.protocol.web import SERVER  # cold start: web functions only
+
+        try:
+            url = await self.get_web_url.aio()
+        except Error:
+            url = None  # why it cannot be told is not what is wrong
+        where = f"send requests to {url}" if url is not None else "its app gives it an address, by `squall serve`"
+        kind = "app.server" if self._web.kind == SERVER else f"squall.{self._web.kind}"
+        what = f"function {self._name} answers requests (@{kind}())"
+        raise InvalidError(f"{what}: .{method}() cannot run it; {where}")
 
     def _refuse_generator(self, method: str) -> None:
         if self._is_generator:
@@ -717,6 +744,7 @@ def _from_handle(
     method: str = "",
     variant: Variant | None = None,
     methods: tuple[MethodSpec, ...] | None = None,
+    web: WebSpec | None = None,
 ) -> Function[..., Any]:
     return Function[..., Any]._make(
         name,
@@ -726,4 +754,5 @@ def _from_handle(
         method=method,
         variant=variant,
         methods=methods,
+        web=web,
     )

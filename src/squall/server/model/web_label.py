@@ -27,6 +27,11 @@ def webs_of(spec: FunctionSpec) -> Iterator[tuple[str, WebSpec]]:
             yield method.name, method.web
 
 
+def is_server(spec: FunctionSpec) -> bool:
+    """Whether it is an app's server, and no function that is called."""
+    return spec.web is not None and spec.web.kind == SERVER
+
+
 def web_of(spec: FunctionSpec, method: str) -> WebSpec | None:
     """The same of one of them."""
     return next((web for name, web in webs_of(spec) if name == method), None)

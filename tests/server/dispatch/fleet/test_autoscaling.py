@@ -23,6 +23,7 @@ from squall.protocol.function import (
 )
 from squall.protocol.pages import pages
 from squall.protocol.parameters import encode
+from squall.protocol.web import SERVER, WebSpec
 from squall.server.autoscaler import STEP_KEPT_MAX
 from squall.server.dispatch.fleet import fleet, scaling
 from squall.server.dispatch.fleet.autoscaling import changed
@@ -48,6 +49,50 @@ async def test_settings_are_what_the_function_was_made_with() -> None:
         found = await stage.client.ask("AutoscalerGet", AutoscalerGet(spec.function_id), AutoscalerSettings)
 
         assert found == AutoscalerSettings(0, 7, 0, 30.0)
+
+
+def server_spec() -> dict[str, object]:
+    """Of an app's server whose containers take ten requests at once."""
+    definition = Definition(BY_FILE, "web", "Web", is_class=True)
+    return {"definition": definition, "web": WebSpec(SERVER, port=8_000), "max_inputs": 10}
+
+
+async def test_target_of_a_server_is_changed_for_containers_and_for_who_shares_requests_out() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(**server_spec())
+
+        settings = await update(stage, spec, target_inputs=3, scaleup_window_s=20.0)
+
+        dispatcher = stage.plane.apps.dispatchers[spec.function_id]
+        assert (settings.target_inputs, settings.scaleup_window_s) == (3, 20.0)
+        assert (dispatcher.scaling.target_inputs, dispatcher.target) == (3, 3)
+
+        await stage.restart()
+        assert stage.plane.apps.dispatchers[spec.function_id].target == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"target_inputs": 0}, "target_concurrency=0 must be from 1 to 10"),
+        ({"target_inputs": 11}, "target_concurrency=11 must be from 1 to 10"),
+        ({"scaleup_window_s": -1.0}, "scaleup_window=-1 must be from 0 to 3600 seconds"),
+        ({"scaleup_window_s": 4_000.0}, "scaleup_window=4000 must be from 0 to 3600 seconds"),
+    ],
+)
+async def test_impossible_values_of_a_server_are_refused(fields: dict[str, object], message: str) -> None:
+    async with staged() as stage:
+        spec = await stage.client.function(**server_spec())
+        with pytest.raises(PlatformError, match=message):
+            await update(stage, spec, **fields)
+
+
+async def test_what_is_of_servers_is_refused_for_a_function() -> None:
+    async with staged() as stage:
+        spec = await stage.client.function()
+        for fields in ({"target_inputs": 1}, {"scaleup_window_s": 1.0}):
+            with pytest.raises(PlatformError, match="are of an app's server"):
+                await update(stage, spec, **fields)
 
 
 async def test_raising_the_minimum_starts_containers_at_once() -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
@@ -27,6 +28,7 @@ from squall.protocol.errors import CONFLICT, FORBIDDEN, INVALID, NOT_FOUND, Plat
 from squall.protocol.function import BATCH_SIZE_MAX, BATCH_WAIT_MS_MAX, INPUTS_AT_ONCE_MAX, FunctionSpec, Scaling
 from squall.protocol.ids import is_id
 from squall.protocol.limits import CONTAINERS_MAX, RETRIES_MAX, TAGS_MAX
+from squall.protocol.names import WEB_SUFFIX, WEB_SUFFIX_RULE
 from squall.protocol.task_set import TaskSet
 from squall.server.dispatch.app import children
 from squall.server.dispatch.app.environments import shown
@@ -184,6 +186,8 @@ class Apps:
             raise PlatformError(INVALID, f"AppCreate: {record.app_id!r} is no id of an app")
         if record.state not in LIVE:
             raise PlatformError(INVALID, f"AppCreate: an app cannot begin as {record.state!r}; use one of {LIVE}")
+        if record.web_suffix and not re.match(WEB_SUFFIX, record.web_suffix):
+            raise PlatformError(INVALID, f"AppCreate: web_suffix {record.web_suffix[:80]!r} must be {WEB_SUFFIX_RULE}")
         if scope_app_id:
             children.check_new(record)
         app = self.live.get(record.app_id) or await self._create_once(record, scope_app_id)
@@ -192,6 +196,10 @@ class Apps:
         if app.row.state != record.state:
             await self._set_state(app, record.state)
             check_going("AppCreate", app)
+        if app.web_suffix != record.web_suffix:
+            # No more is known of it after a restart than its program says.
+            app.web_suffix = record.web_suffix
+            self.on_change(app)
         if holder is not None:
             self._hold(app, holder)
         else:
@@ -458,7 +466,7 @@ class Apps:
         )
         dispatcher.outlives_client = app.row.state != wire.EPHEMERAL
         dispatcher.is_deployed = app.row.state == wire.DEPLOYED
-        dispatcher.scaling = app.scaling.get(spec.function_id, spec.scaling)
+        dispatcher.go_by(app.scaling.get(spec.function_id, spec.scaling))
         self.dispatchers[spec.function_id] = dispatcher
         return dispatcher
 

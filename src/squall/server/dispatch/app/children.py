@@ -13,10 +13,18 @@ from squall.protocol import app as wire
 from squall.protocol import ids
 from squall.protocol.app import AppCreate
 from squall.protocol.errors import CONFLICT, EXHAUSTED, INVALID, PlatformError
-from squall.protocol.function import INPUTS_AT_ONCE_MAX, NAMESPACES, FunctionSpec, secrets_named
+from squall.protocol.function import (
+    INPUTS_AT_ONCE_MAX,
+    NAMESPACES,
+    SCALEUP_S_MAX,
+    SERVER_TIMEOUT_S,
+    FunctionSpec,
+    secrets_named,
+)
 from squall.protocol.limits import CONTAINERS_MAX, TAGS_MAX
 from squall.protocol.names import NAME, NAME_RULE
 from squall.server.model.store import StoredApp
+from squall.server.model.web_label import is_server
 
 DEPTH_MAX = 32
 """How many apps may be above one: a function that runs its own app without end stops there."""
@@ -142,7 +150,8 @@ def _numbers(spec: FunctionSpec) -> Iterator[tuple[str, float | None, float]]:
     sizes = ("cpu_milli", "cpu_limit_milli", "memory_mib", "memory_limit_mib", "disk_mib")
     yield from ((name, getattr(resources, name), RESOURCE_MAX) for name in sizes)
     yield "scaledown_window_s", scaling.scaledown_window_s, SECONDS_MAX
-    yield "timeout_s", spec.timeout_s, SECONDS_MAX
+    yield "timeout_s", spec.timeout_s, SERVER_TIMEOUT_S if is_server(spec) else SECONDS_MAX
+    yield "scaleup_window_s", scaling.scaleup_window_s, SCALEUP_S_MAX
     yield "startup_timeout_s", spec.startup_timeout_s, SECONDS_MAX
     yield "initial_delay_s", retries.initial_delay_s, SECONDS_MAX
     yield "max_delay_s", retries.max_delay_s, SECONDS_MAX

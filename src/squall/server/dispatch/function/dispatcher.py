@@ -154,13 +154,18 @@ class Dispatcher:
         self.batches_at_once = max(1, scaling.max_inputs)
         self.max_inputs = self.batches_at_once * (batching.max_batch_size if batching is not None else 1)
         self.runs_in_threads = self.batches_at_once > 1 and not self.spec.definition.is_async
-        self.target = min(self.batches_at_once, max(1, scaling.target_inputs or self.batches_at_once))
+        self.go_by(self.scaling)
         if batching is None:
             self.batches = None
         elif self.batches is None:
             self.batches = Batches(self, batching)
         else:
             self.batches.revise(batching)
+
+    def go_by(self, scaling: Scaling) -> None:
+        """Its autoscaler goes by this; nothing is begun or ended for it."""
+        self.scaling = scaling
+        self.target = min(self.batches_at_once, max(1, scaling.target_inputs or self.batches_at_once))
 
     @property
     def has_inputs(self) -> bool:
@@ -667,7 +672,7 @@ class Dispatcher:
     def rescale(self, scaling: Scaling) -> None:
         """From now on its autoscaler goes by this: what is missing starts, what is too much ends when it has finished
         what it runs."""
-        self.scaling = scaling
+        self.go_by(scaling)
         most = scaling.max_containers
         if most is not None:
             staying = [one for one in self.containers.values() if not one.is_draining and not one.ending]

@@ -85,7 +85,7 @@ class Routes:
         spec = route.dispatcher.spec
         return WebAddress(
             spec.function_id, spec.name, route.method, route.label, self._url_of(route.label),
-            f"{self._url}/w/{route.label}", route.web.custom_domains,
+            f"{self._url}/w/{route.label}", route.web.custom_domains, route.web.kind,
         )  # fmt: skip
 
     def _url_of(self, label: str) -> str:
