@@ -22,7 +22,7 @@ import squall
 DECIDED: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "surface.json").read_text())
 FUNCTIONS: dict[str, str] = DECIDED.pop("functions")
 
-SERVERS = "web functions and servers"
+SESSIONS = "sessions of servers"
 CLIENTS = "clients with credentials of their own"
 LOGS = "logs and metrics of the past"
 DASHBOARD = "the dashboard"
@@ -33,7 +33,6 @@ BILLING = "not ours: nobody is billed"
 TO_COME: dict[str, str] = {
     "App.get_dashboard_url": DASHBOARD,
     "App.sandboxes": SANDBOXES,
-    "App.server": SERVERS,
     "Client": CLIENTS,
     "Cls.client": CLIENTS,
     "Cls.get_dashboard_url": DASHBOARD,
@@ -50,6 +49,10 @@ TO_COME: dict[str, str] = {
     "FunctionCall.get_dashboard_url": DASHBOARD,
     "Secret.client": CLIENTS,
     "Secret.get_dashboard_url": DASHBOARD,
+    "Server.client": CLIENTS,
+    "Server.get_dashboard_url": DASHBOARD,
+    "Server.metrics": LOGS,
+    "Server.sessions": SESSIONS,
     "Volume.client": CLIENTS,
     "Volume.get_dashboard_url": DASHBOARD,
     "Queue.client": CLIENTS,
@@ -57,7 +60,11 @@ TO_COME: dict[str, str] = {
 }
 """Each name that is not there yet; of a class that is to come, the class stands for all of it."""
 
-OURS: dict[str, tuple[str, ...]] = {"App.function": ("isolation",), "App.cls": ("isolation",)}
+OURS: dict[str, tuple[str, ...]] = {
+    "App.function": ("isolation",),
+    "App.cls": ("isolation",),
+    "App.server": ("isolation",),
+}
 """Parameters that only our programs give: after all others, by name, with a default."""
 
 MAKERS: dict[str, Callable[[], Any]] = {
@@ -69,6 +76,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "Queue": lambda: _of_package("Queue").from_name("surface"),
     "Environment": lambda: _of_package("Environment").from_name("surface"),
     "Secret": lambda: squall.Secret.from_name("surface"),
+    "Server": lambda: squall.Server.from_name("surface", "Server"),
     "Volume": lambda: _of_package("Volume").from_name("surface"),
 }
 """How an object comes about without a server."""
@@ -220,7 +228,7 @@ def test_namespaces_have_their_methods_each_with_aio(name: str) -> None:
         assert_fits(f"{name}.{method}", inspect.getattr_static(type(space), method), text)
 
 
-@pytest.mark.parametrize("kind", ["Cls", "Environment", "Function", "FunctionCall", "Secret", "Volume"])
+@pytest.mark.parametrize("kind", ["Cls", "Environment", "Function", "FunctionCall", "Secret", "Server", "Volume"])
 def test_handles_have_what_all_of_them_have(kind: str) -> None:
     """They were decided for all kinds of objects at once: what the file here leaves out would never be missed."""
     decided = DECIDED[kind]

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from squall.sdk.schedule import Cron as Cron
     from squall.sdk.schedule import Period as Period
     from squall.sdk.secret import Secret as Secret
+    from squall.sdk.server import Server as Server
     from squall.sdk.volume import Volume as Volume
 
 # Where each name is; loaded when it is first used, because every container imports this package.
@@ -69,6 +70,7 @@ _PLACES = {
     "Queue": "squall.sdk.queue",
     "Retries": "squall.sdk.retries",
     "Secret": "squall.sdk.secret",
+    "Server": "squall.sdk.server",
     "Volume": "squall.sdk.volume",
     "asgi_app": "squall.sdk._web",
     "batched": "squall.sdk._batched",
@@ -103,6 +105,7 @@ __all__ = [
     "Queue",
     "Retries",
     "Secret",
+    "Server",
     "Volume",
     "asgi_app",
     "batched",

@@ -19,6 +19,9 @@ from squall.sdk.types import InputStatus as InputStatus
 from squall.sdk.types import LogEntry as LogEntry
 from squall.sdk.types import QueueInfo as QueueInfo
 from squall.sdk.types import SecretInfo as SecretInfo
+from squall.sdk.types import ServerAutoscalerSettings as ServerAutoscalerSettings
+from squall.sdk.types import ServerInfo as ServerInfo
+from squall.sdk.types import ServerStats as ServerStats
 from squall.sdk.types import StatsPercentile as StatsPercentile
 from squall.sdk.types import StatsPercentileDistribution as StatsPercentileDistribution
 from squall.sdk.types import VolumeCreateOptions as VolumeCreateOptions
@@ -45,6 +48,9 @@ __all__ = [
     "StatsPercentile",
     "StatsPercentileDistribution",
     "SecretInfo",
+    "ServerAutoscalerSettings",
+    "ServerInfo",
+    "ServerStats",
     "VolumeCreateOptions",
     "VolumeInfo",
     "VolumeMountInfo",

@@ -387,8 +387,8 @@ def test_what_a_run_is_left_with_is_raised_as_it_is(server: ServerDouble, kind: 
 
 
 def test_what_comes_in_a_later_version_is_called_so() -> None:
-    with pytest.raises(AttributeError, match=r"App\.server is not in this version of Squall yet"):
-        _ = squall.App("x").server  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"App\.sandboxes is not in this version of Squall yet"):
+        _ = squall.App("x").sandboxes  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"Function\.metrics is not in this version of Squall yet"):
         _ = squall.Function.from_name("x", "y").metrics  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match=r"FunctionCall\.get_dashboard_url is not in this version of Squall yet"):

@@ -144,6 +144,18 @@ def class_(**given: Any) -> None:
     squall.App("matrix").cls(**given)(Body)
 
 
+def server(**given: Any) -> None:
+    """Decorate a server."""
+
+    class Body:
+        @squall.enter()
+        def run(self) -> None:
+            return None
+
+    Body.__qualname__ = "Body"
+    squall.App("matrix").server(**given)(Body)
+
+
 def entrypoint(**given: Any) -> None:
     """Decorate a local entrypoint."""
     squall.App("matrix").local_entrypoint(**given)(lambda: None)
@@ -189,11 +201,45 @@ def update(**given: Any) -> None:
     squall.Function.from_name("matrix", "body").autoscaler.update(**given)
 
 
+def update_server(**given: Any) -> None:
+    """The same of a server."""
+    squall.Server.from_name("matrix", "Body").autoscaler.update(**given)
+
+
 def update_object(**given: Any) -> None:
     """The same of an object."""
     found: Any = squall.Cls.from_name("matrix", "Body")()
     found.update_autoscaler(**given)
 
+
+NO_ADDRESS: dict[str, Wrong] = {
+    "label": {"number": 1, "no text": "", "space": "a b", "dash": "-a", "last dash": "a-", "long": "a" * 64,
+              "dot": "a.b", "slash": "a/b", "up": "../a", "newline": "a\n", "null": "a\0", "surrogate": SURROGATE,
+              "huge": HUGE, "list": ["a"], "true": True, "letters of others": "ä"},
+    "custom_domains": {"text": "a.example.com", "number": 1, "numbers": [1], "no dots": ["localhost"],
+                       "star": ["*.a.com"], "port": ["a.com:80"], "scheme": ["http://a.com"], "empty": [""],
+                       "long": ["a" * 254 + ".com"], "surrogate": [SURROGATE], "slash": ["a.com/b"],
+                       "newline": ["a.com\n"], "true": True,
+                       "many": [f"a{number}.example.com" for number in range(21)], "bytes": b"a.com"},
+    "requires_proxy_auth": {**NO_FLAGS, "none": None},
+}  # fmt: skip
+NO_PORT: Wrong = {**NO_COUNTS, "zero": 0, "more": 65_536, "none": None}
+OF_SERVERS: dict[str, Wrong] = {
+    "target_concurrency": {**NO_NUMBERS, "negative": -1, "more": 1_001, "huge": HUGE},
+    "scaleup_window": {**NO_SECONDS, "too long": 3_601},
+}
+SERVER_ONLY: dict[str, Wrong] = {
+    **OF_SERVERS,
+    "max_concurrency": {**NO_COUNTS, "more": 1_001},
+    "startup_timeout": NO_SECONDS,
+    "name": NO_NAMES,
+    "port": NO_PORT,
+    "unauthenticated": {**NO_FLAGS, "none": None},
+    "h2_enabled": {**NO_FLAGS, "none": None, "later": True},
+    "exit_grace_period": {**NO_NUMBERS, "negative": -1, "more": 3_601, "huge": HUGE, "none": None},
+    "compute_region": NO_REGION,
+}
+NOT_OF_SERVERS = {"retries", "timeout", "region", "block_network", "single_use_containers", "restrict_modal_access"}
 
 MATRIX: dict[str, tuple[Callable[..., object], dict[str, Wrong]]] = {
     "App": (
@@ -212,6 +258,35 @@ MATRIX: dict[str, tuple[Callable[..., object], dict[str, Wrong]]] = {
         {**OF_BOTH, "name": NO_NAMES, "is_generator": NO_FLAGS, "schedule": {"text": "* * * * *", "number": 1}},
     ),
     "app.cls": (class_, OF_BOTH),
+    "app.server": (
+        server, {**{name: one for name, one in OF_BOTH.items() if name not in NOT_OF_SERVERS}, **SERVER_ONLY}
+    ),
+    "fastapi_endpoint": (
+        squall.fastapi_endpoint,
+        {
+            **NO_ADDRESS,
+            "method": {"number": 1, "no text": "", "other": "FETCH", "none": None, "list": ["GET"],
+                       "surrogate": SURROGATE},
+            "docs": {**NO_FLAGS, "none": None},
+        },
+    ),
+    "asgi_app": (squall.asgi_app, NO_ADDRESS),
+    "wsgi_app": (squall.wsgi_app, NO_ADDRESS),
+    "web_server": (
+        lambda **given: squall.web_server(**{"port": 8_000, **given}),
+        {**NO_ADDRESS, "port": NO_PORT, "startup_timeout": {**NO_SECONDS, "none": None}},
+    ),
+    "Server.from_name": (
+        lambda **given: squall.Server.from_name(**{"app_name": "matrix", "name": "Body", **given}),
+        {
+            "app_name": {**NO_NAMES, "none": None},
+            "name": {"none": None, "no text": "", "number": 1, "huge": HUGE, "list": []},
+            "environment_name": {name: value for name, value in NO_NAMES.items() if name != "no text"},
+        },
+    ),
+    "server autoscaler.update": (
+        update_server, {**OF_SCALING, **OF_SERVERS, "scaleup_window": {**OF_SERVERS["scaleup_window"], "none": None}}
+    ),
     "app.local_entrypoint": (entrypoint, {"name": NO_NAMES}),
     "Retries": (
         retries,
@@ -327,6 +402,13 @@ SIGNATURES: dict[str, Any] = {
     "App": squall.App,
     "app.function": squall.App.function,
     "app.cls": squall.App.cls,
+    "app.server": squall.App.server,
+    "fastapi_endpoint": squall.fastapi_endpoint,
+    "asgi_app": squall.asgi_app,
+    "wsgi_app": squall.wsgi_app,
+    "web_server": squall.web_server,
+    "Server.from_name": squall.Server.from_name,
+    "server autoscaler.update": type(squall.Server.from_name("matrix", "Body").autoscaler).update,
     "app.local_entrypoint": squall.App.local_entrypoint,
     "Retries": squall.Retries,
     "batched": squall.batched,
@@ -348,6 +430,7 @@ SIGNATURES: dict[str, Any] = {
 ELSEWHERE = {
     "parameter": {"default"},  # what it may be depends on the class: "parameter of a class" above
     "Function.from_name": {"client"},  # tests/sdk/test_found_again.py
+    "Server.from_name": {"client"},
     "App.deploy": {"client"},
 }
 

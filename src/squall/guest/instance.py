@@ -164,13 +164,19 @@ class Instance:
 
 
 def _class_of(boot: Boot, found: Any) -> Cls:
+    if boot.web is not None:
+        from squall.sdk.server import Server  # cold start: servers only
+
+        found = found.service_class if isinstance(found, Server) else found
     if isinstance(found, Cls):
         _ = found.raw_class  # raises what `Image.imports` held back, if this container runs that image
         return found
+    is_server = boot.web is not None
     if boot.definition.kind == SERIALIZED and isinstance(found, type):
         function: Function[..., Any] = Function._make(boot.function_name, function_id=boot.function_id)
-        return Cls._make(function, UserClass(found))
-    message = f"cannot load class {boot.function_name}: {describe_missing(boot)} is no class with @app.cls()"
+        return Cls._make(function, UserClass(found, is_server=is_server))
+    decorator = "@app.server()" if is_server else "@app.cls()"
+    message = f"cannot load class {boot.function_name}: {describe_missing(boot)} is no class with {decorator}"
     raise LoadFailed(Failure("import", message, container_id=boot.container_id))
 
 

@@ -25,6 +25,8 @@ class AutoscalerUpdate:
     scaledown_window_s: float | None = None
     target_inputs: int | None = None
     """Of an app's server."""
+    is_untargeted: bool = False
+    """Aim at as many as a container may run at once."""
     scaleup_window_s: float | None = None
     """Of an app's server."""
 

@@ -32,7 +32,7 @@ class ClassDecorator:
     def __call__(self, target: type[C]) -> type[C]:
         given: dict[str, Any] = {**self._given, "schedule": None}
         raw, asked = take_apart(target)
-        self._check(raw)
+        check_class("@app.cls()", raw, is_serialized=self._given["serialized"])
         user_class = UserClass(raw)
         name = check_name(user_class.name, "class name")
         options = Options(name, given, {**asked, "batched": user_class.batching})
@@ -55,19 +55,6 @@ class ClassDecorator:
         made = Cls._make(function, user_class)
         self._app._add(function, made)
         return cast("type[C]", made)
-
-    def _check(self, raw: Any) -> None:
-        if isinstance(raw, (Cls, Function, LocalEntrypoint)):
-            raise InvalidError(f"@app.cls() on {raw!r}: it is decorated by an app already")
-        if not isinstance(raw, type):
-            raise InvalidError(f"@app.cls() on {raw!r}: it takes a class; functions have @app.function()")
-        if "<locals>" in raw.__qualname__ and not self._given["serialized"]:
-            raise InvalidError(
-                f"class {raw.__qualname__}: it is defined inside a function, where a container cannot import it; move "
-                "it to the top level of its module, or use serialized=True"
-            )
-        if "." in raw.__qualname__.rpartition("<locals>.")[2]:
-            raise InvalidError(f"class {raw.__qualname__}: it is defined in another class; move it out of there")
 
     def _check_web(self, user_class: UserClass, options: Options) -> None:
         webs = user_class.web_methods
@@ -97,3 +84,22 @@ class ClassDecorator:
                     f"{', '.join(required)}; containers start when an object is called",
                     stacklevel=3,
                 )
+
+
+def check_class(decorator: str, raw: Any, *, is_serialized: bool) -> None:
+    """Refuse what is no class that a container could find again.
+
+    Raises:
+        InvalidError: it is not; `decorator` is what it is below.
+    """
+    if isinstance(raw, (Cls, Function, LocalEntrypoint)) or hasattr(type(raw), "service_function"):
+        raise InvalidError(f"{decorator} on {raw!r}: it is decorated by an app already")
+    if not isinstance(raw, type):
+        raise InvalidError(f"{decorator} on {raw!r}: it takes a class; functions have @app.function()")
+    if "<locals>" in raw.__qualname__ and not is_serialized:
+        raise InvalidError(
+            f"class {raw.__qualname__}: it is defined inside a function, where a container cannot import it; move "
+            "it to the top level of its module, or use serialized=True"
+        )
+    if "." in raw.__qualname__.rpartition("<locals>.")[2]:
+        raise InvalidError(f"class {raw.__qualname__}: it is defined in another class; move it out of there")

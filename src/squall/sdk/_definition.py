@@ -37,6 +37,8 @@ class Handle:
     name: str = ""
     is_class: bool = False
     """A class is meant, and not a function."""
+    is_server: bool = False
+    """And one that is a server."""
     environment: str = ""
     version: int = 0
     """Of the app, to be held to; 0 follows the current one."""

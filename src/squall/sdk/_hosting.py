@@ -25,12 +25,14 @@ class HostingAsked:
 
     __slots__ = ("cloud", "is_nonpreemptible", "regions", "routing_region")
 
-    def __init__(self, what: str, given: Mapping[str, Any]) -> None:
-        """Raises:
-        InvalidError: a value is none that it can have; `what` is whose it is.
+    def __init__(self, what: str, given: Mapping[str, Any], region: str = "region") -> None:
+        """`region` is what that parameter is called.
+
+        Raises:
+            InvalidError: a value is none that it can have; `what` is whose it is.
         """
         self.cloud = _cloud(what, given.get("cloud"))
-        self.regions = _regions(what, given.get("region"))
+        self.regions = _regions(what, region, given.get(region))
         self.routing_region = _routing_region(what, given.get("routing_region"))
         nonpreemptible = given.get("nonpreemptible", False)
         if not isinstance(nonpreemptible, bool):
@@ -57,13 +59,13 @@ def _cloud(what: str, cloud: object) -> str | None:
     return cloud.lower()
 
 
-def _regions(what: str, region: object) -> tuple[str, ...] | None:
+def _regions(what: str, parameter: str, region: object) -> tuple[str, ...] | None:
     if region is None:
         return None
     names = region if isinstance(region, (list, tuple)) else (region,)
     if len(names) > REGIONS_MAX or not all(_is_region(name) for name in names):
         raise InvalidError(
-            f"{what}: region={value_text(region)} must be the name of a region, such as "
+            f"{what}: {parameter}={value_text(region)} must be the name of a region, such as "
             f'"us-east", or a list of at most {REGIONS_MAX} of them'
         )
     return tuple(names) or None

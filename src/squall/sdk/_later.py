@@ -11,7 +11,6 @@ OF_PACKAGE = frozenset(
         "Sandbox",
         "SandboxSnapshot",
         "SchedulerPlacement",
-        "Server",
         "Tunnel",
         "Workspace",
         "billing",
@@ -28,7 +27,6 @@ OF_APP = frozenset(
     [
         "get_dashboard_url",
         "sandboxes",
-        "server",
     ]
 )
 OF_CLS = frozenset(["client", "get_dashboard_url"])
@@ -40,6 +38,7 @@ OF_FUNCTION = frozenset(
         "metrics",
     ]
 )
+OF_SERVER = frozenset(["client", "get_dashboard_url", "metrics", "sessions"])
 OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url"])
 
 

@@ -10,6 +10,7 @@ from squall.exception import Error, InvalidError, NotFoundError
 from squall.protocol.app import STOPPED, STOPPING, AppGet, AppInfo
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionGet, FunctionSpec
 from squall.protocol.records import replace
+from squall.protocol.web import SERVER
 from squall.sdk._client import Client
 from squall.sdk._definition import Handle
 from squall.sdk._pending import Pending
@@ -89,7 +90,8 @@ class Lookup:
         info = await client.request("AppGet", AppGet(self._app_id, has_functions=False), AppInfo)
         if info.state in (STOPPING, STOPPED):
             handle = self._handle
-            what = f"{'class' if handle.is_class else 'function'} {handle.name!r}"
+            kind = "server" if handle.is_server else "class" if handle.is_class else "function"
+            what = f"{kind} {handle.name!r}"
             raise NotFoundError(
                 f"no app runs as {handle.app!r}: {info.app_id} of that name is {info.state}, and {what} with it; "
                 "deploy it again"
@@ -121,8 +123,12 @@ async def _answered(client: Client, handle: Handle, answer: Pending[Any]) -> Fun
         raise NotFoundError(f"{error}; methods are found by their class: {how}") from None
     except Error as error:
         raise type(error)(*error.args) from None  # as above
-    if handle.name and spec.definition.is_class != handle.is_class:
+    is_server = spec.web is not None and spec.web.kind == SERVER
+    if handle.is_server and not is_server and not handle.name:
+        raise NotFoundError(f"{handle.function_id} is no server, but {spec.name}: use Function.from_id(…)")
+    if handle.name and (spec.definition.is_class, is_server) != (handle.is_class, handle.is_server):
         is_what, kind = ("a class", "Cls") if spec.definition.is_class else ("a function", "Function")
+        is_what, kind = ("a server", "Server") if is_server else (is_what, kind)
         how = f"{kind}.from_name({handle.app!r}, {handle.name!r})"
         raise NotFoundError(f"{handle.name} of app {handle.app!r} is {is_what}: use {how}")
     if handle.version:

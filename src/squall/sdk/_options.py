@@ -36,6 +36,8 @@ class _Checked:
 
     _name: str
     _kind = "function"
+    _region = "region"
+    """What the parameter is called that says where containers run."""
 
     def _wrong(self, text: str) -> InvalidError:
         return InvalidError(f"{self._kind} {self._name}: {text}")
@@ -112,12 +114,13 @@ class Options(_Checked):
             InvalidError: a value is impossible, or of a later version.
         """
         self._name = name
-        refuse_not_yet(f"function {name}", given)
+        what = f"{self._kind} {name}"
+        refuse_not_yet(what, given)
         self._flag("serialized", given.get("serialized", False))
-        self.hosting = HostingAsked(f"function {name}", given)
-        self.env = check_env(given["env"], f"function {name}")
-        self.secrets = secrets_in(given, f"function {name}") or ()
-        self.volumes = volumes_in(given, f"function {name}")
+        self.hosting = HostingAsked(what, given, self._region)
+        self.env = check_env(given["env"], what)
+        self.secrets = secrets_in(given, what) or ()
+        self.volumes = volumes_in(given, what)
         self.schedule = self._schedule(given.get("schedule"))
         self.retries = self._retries(given["retries"])
         self.timeout_s = self._seconds("timeout", given["timeout"], 1, TIMEOUT_S_MAX)

@@ -133,6 +133,7 @@ _IN_WORDS = {
     "VolumeStat": "cannot find the path",
     "VolumeUsageGet": "cannot tell what the volume takes",
     "VolumeVersionGet": "cannot find the version",
+    "WebAddressList": "cannot find where requests go",
 }
 """What people asked for, who know no methods."""
 

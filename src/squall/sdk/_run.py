@@ -75,7 +75,8 @@ class Running:
 
     def _stop_s(self) -> float:
         """How long its end may take: exit hooks of its classes run then."""
-        classes = [one.user_class for one in self._app.registered_classes.values()]
+        both = (self._app.registered_classes.values(), self._app.registered_servers.values())
+        classes = [one.user_class for some in both for one in some]
         has_hooks = any(one is not None and one.exit_hooks for one in classes)
         return STOP_S + EXIT_GRACE_S if has_hooks else STOP_S
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from functools import reduce
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
@@ -27,8 +29,10 @@ from squall.protocol.function_window import (
 )
 from squall.protocol.image_catalog import ImageGet, ImageInfo
 from squall.protocol.volume import VolumeMount
+from squall.protocol.web import ENDPOINT, SERVER, WebAddressList, WebSpec
 from squall.sdk._pages import ask_pages
 from squall.sdk._value_text import value_text
+from squall.sdk._web_address import addresses, for_programs
 from squall.sdk.types import (
     AppInfo,
     AppLifecycle,
@@ -85,7 +89,16 @@ def window(what: str, since: object, until: object) -> tuple[float | None, float
 async def app_info(client: Client, app_id: str) -> AppInfo:
     """About an app, by id."""
     found = await client.request("AppGet", AppGet(app_id), AppAnswer)
-    return AppInfo(found.app_id, found.name, await _lifecycle(client, found), dict(found.functions))
+    names = await _servers(client, app_id) if found.functions else frozenset()
+    functions = {name: function_id for name, function_id in found.functions.items() if name not in names}
+    servers = {name: function_id for name, function_id in found.functions.items() if name in names}
+    return AppInfo(found.app_id, found.name, await _lifecycle(client, found), functions, servers)
+
+
+async def _servers(client: Client, app_id: str) -> frozenset[str]:
+    """The names of an app's servers, while it lives."""
+    found = await addresses(client, WebAddressList(app_id))
+    return frozenset(one.function_name for one in found if one.kind == SERVER)
 
 
 async def _lifecycle(client: Client, app: AppAnswer) -> AppLifecycle:
@@ -97,15 +110,15 @@ async def _lifecycle(client: Client, app: AppAnswer) -> AppLifecycle:
             history = AppHistory(app.app_id, ())
         current = next((one for one in history.versions if one.version == app.version), None)
         if current is not None:
-            deployed_at, deployed_by = _moment(current.deployed_at), current.deployed_by or None
+            deployed_at, deployed_by = moment(current.deployed_at), current.deployed_by or None
     return AppLifecycle(
         AppState(app.state),
         app.version or None,
-        _moment(app.created_at),
+        moment(app.created_at),
         app.created_by,
         deployed_at,
         deployed_by,
-        _moment(app.stopped_at) if app.stopped_at is not None else None,
+        moment(app.stopped_at) if app.stopped_at is not None else None,
     )
 
 
@@ -114,16 +127,22 @@ async def app_stats(client: Client, app_id: str, since: float | None, until: flo
     pages = await ask_pages(client, "AppWindow", AppWindowGet(app_id, since, until), AppWindow)
     found = reduce(AppWindow.with_page, pages)
     app = await client.request("AppGet", AppGet(app_id, has_functions=False), AppAnswer)
+    names = await _servers(client, app_id)
+    functions = {name: one for name, one in found.functions.items() if name not in names}
+    servers = {name: one for name, one in found.functions.items() if name in names}
     by_name = {
         name: AppStats.FunctionStats(found.function_ids.get(name, ""), _counts([one]))
-        for name, one in found.functions.items()
+        for name, one in functions.items()
     }
-    none = AppStats.ServerCounts(AppStats.RequestCounts(0, 0, 0), AppStats.ContainerCounts(0, 0))
+    servers_by_name = {
+        name: AppStats.ServerStats(found.function_ids.get(name, ""), _server_counts([one]))
+        for name, one in servers.items()
+    }
     return AppStats(
-        _moment(found.since),
-        _moment(found.until),
-        AppStats.FunctionStatsGroup(_counts(list(found.functions.values())), by_name),
-        AppStats.ServerStatsGroup(none, {}),
+        moment(found.since),
+        moment(found.until),
+        AppStats.FunctionStatsGroup(_counts(list(functions.values())), by_name),
+        AppStats.ServerStatsGroup(_server_counts(list(servers.values())), servers_by_name),
         AppStats.SandboxCounts(0, 0, 0),
         await _lifecycle(client, app),
         app.version or None,
@@ -139,18 +158,38 @@ def _counts(windows: list[FunctionWindow]) -> AppStats.FunctionCounts:
     )
 
 
+def _server_counts(windows: list[FunctionWindow]) -> AppStats.ServerCounts:
+    found = _counts(windows)
+    requests = AppStats.RequestCounts(found.calls.total, found.calls.succeeded, found.calls.failed)
+    return AppStats.ServerCounts(requests, found.containers)
+
+
 async def function_info(client: Client, function_id: str) -> FunctionInfo:
     """About a function, by id."""
+    spec, image_name = await spec_and_image(client, function_id)
+    urls: dict[str, str] = {}
+    if spec.web is not None or any(one.web is not None for one in spec.definition.methods):
+        found = await addresses(client, WebAddressList(function_id=function_id))
+        urls = {one.method: for_programs(one) for one in found}
+    return info_of(spec, image_name, urls)
+
+
+async def spec_and_image(client: Client, function_id: str) -> tuple[FunctionSpec, str | None]:
+    """A function's record, and a name of its image."""
     spec = await client.request("FunctionGet", FunctionGet(function_id=function_id), FunctionSpec)
     try:
         names = (await client.request("ImageGet", ImageGet(spec.image_id), ImageInfo)).names
     except NotFoundError:
         names = ()
-    return info_of(spec, names[0] if names else None)
+    return spec, names[0] if names else None
 
 
-def info_of(spec: FunctionSpec, image_name: str | None) -> FunctionInfo:
-    """The function's record as users read it."""
+def info_of(spec: FunctionSpec, image_name: str | None, urls: Mapping[str, str] = MappingProxyType({})) -> FunctionInfo:
+    """The function's record as users read it.
+
+    Args:
+        urls: where it answers requests, by method, and under an empty name by itself.
+    """
     resources, scaling, batching, hosting = spec.resources, spec.scaling, spec.batching, spec.hosting
     is_concurrent = scaling.max_inputs > 1 and batching is None
     return FunctionInfo(
@@ -178,10 +217,18 @@ def info_of(spec: FunctionSpec, image_name: str | None) -> FunctionInfo:
         volumes={one.target: _mounted(one) for one in spec.volumes},
         cloud_bucket_mounts={one.target: _bucket(one) for one in spec.buckets},
         secrets=list(spec.secrets),
-        web_info=None,
+        web_info=_web_info(spec.web, urls.get("")) if spec.web is not None else None,
         method_names=[one.name for one in spec.definition.methods] if spec.definition.is_class else None,
-        method_details=None,
+        method_details={
+            one.name: _web_info(one.web, urls.get(one.name)) for one in spec.definition.methods if one.web is not None
+        }
+        or None,
     )
+
+
+def _web_info(web: WebSpec, url: str | None) -> FunctionInfo.WebInfo:
+    method = web.method if web.kind == ENDPOINT else ""
+    return FunctionInfo.WebInfo(url or "", method, not web.is_proxy_auth_required)
 
 
 def _mounted(mount: VolumeMount) -> VolumeMountInfo:
@@ -221,23 +268,35 @@ async def function_stats(
     """What a function did."""
     asked = FunctionWindowGet(function_id, since, until, container, all_variants)
     found = await client.request("FunctionWindow", asked, FunctionWindow)
-    times = (("queue_time", found.queue), ("run_time", found.run))
+    inputs, containers = distributions(found)
     return FunctionStats(
-        _moment(found.since),
-        _moment(found.until),
+        moment(found.since),
+        moment(found.until),
         found.succeeded_inputs,
         found.failed_inputs + found.cancelled_inputs,
         found.timed_out_inputs,
         found.running_inputs,
-        {name: _distribution(one) for name, one in times if one.values_s},
+        inputs,
         found.started_containers,
         found.failed_containers,
         found.starting_containers,
-        {"startup_time": _distribution(found.start)} if found.start.values_s else {},
+        containers,
         found.container_count,
         found.variant_count,
         all_variants,
     )
+
+
+def distributions(
+    found: FunctionWindow,
+) -> tuple[dict[str, StatsPercentileDistribution], dict[str, StatsPercentileDistribution]]:
+    """Of inputs, and of containers; none of what was not measured."""
+    times = (("queue_time", found.queue), ("run_time", found.run))
+    starts = (("startup_time", found.start),)
+    of_inputs, of_containers = (
+        {name: _distribution(one) for name, one in some if one.values_s} for some in (times, starts)
+    )
+    return of_inputs, of_containers
 
 
 def _distribution(found: Distribution) -> StatsPercentileDistribution:
@@ -260,5 +319,6 @@ async def call_graph(client: Client, call_id: str) -> list[InputInfo]:
     return roots
 
 
-def _moment(seconds: float) -> datetime:
+def moment(seconds: float) -> datetime:
+    """A time as users have it."""
     return datetime.fromtimestamp(seconds, timezone.utc)

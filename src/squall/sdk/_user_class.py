@@ -19,9 +19,9 @@ OBJECT_ATTRIBUTE = "_squall_object"
 class UserClass:
     """A class below `@app.cls()`, with all it has from the classes above it."""
 
-    def __init__(self, raw: type) -> None:
+    def __init__(self, raw: type, *, is_server: bool = False) -> None:
         """Raises:
-        InvalidError: it has a constructor, nothing to call, or something that cannot be in a class.
+        InvalidError: it has a constructor, nothing to call, or something that cannot be in a class, or in a server.
         """
         self.raw = raw
         self.name = raw.__qualname__.rpartition("<locals>.")[2]
@@ -40,7 +40,10 @@ class UserClass:
         self.raw_methods = {name: one.raw for name, one in partials.items() if one.asked.keys() & INTERFACES}
         self.methods = {name: _method(name, partials[name]) for name in self.raw_methods}
         self.batching = next((one.asked["batched"] for one in partials.values() if "batched" in one.asked), None)
-        self._check_methods()
+        if is_server:
+            self._check_server()
+        else:
+            self._check_methods()
 
     @property
     def is_async(self) -> bool:
@@ -102,6 +105,25 @@ class UserClass:
             raise InvalidError(f"{where}: batches need a class with a single method, and this one has {names}")
         for raw in self.raw_methods.values():
             check_parameters(where, raw)
+
+    def _check_server(self) -> None:
+        for name, one in self.methods.items():
+            kind = "method" if one.web is None else one.web.kind
+            kind = "batched" if self.batching is not None else kind
+            raise InvalidError(
+                f"server {self.name}: {name} has @squall.{kind}(), and a server is reached by requests to its port "
+                "alone; put it into a class with @app.cls()"
+            )
+        if self.parameters:
+            raise InvalidError(
+                f"server {self.name} has squall.parameter() {next(iter(self.parameters))}, and nobody who could give "
+                "it: write env= or secrets= of @app.server()"
+            )
+        if not self.enter_hooks:
+            raise InvalidError(
+                f"server {self.name} starts nothing: put @squall.enter() on a function that lets something listen "
+                "at its port"
+            )
 
     def _check_methods(self) -> None:
         if not self.methods:

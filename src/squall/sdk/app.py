@@ -33,10 +33,12 @@ if TYPE_CHECKING:
     from squall.sdk._image_build import Builds
     from squall.sdk._logs import Logs, Place
     from squall.sdk._parameter import parameter
+    from squall.sdk._server_decorator import ServerDecorator
     from squall.sdk._volume_mounts import Mounted
     from squall.sdk.cls import Cls
     from squall.sdk.schedule import Cron, Period
     from squall.sdk.secret import Secret
+    from squall.sdk.server import Server
     from squall.sdk.types import AppInfo, AppStats
 
 else:
@@ -87,6 +89,7 @@ class App:
         self._include_source = include_source
         self._functions: dict[str, Function[..., Any]] = {}
         self._classes: dict[str, Cls] = {}
+        self._servers: dict[str, Server] = {}
         self._entrypoints: dict[str, LocalEntrypoint[..., Any]] = {}
         self._app_id: str | None = None
         self._info: AppInfo | None = None
@@ -219,6 +222,68 @@ class App:
 
         return ClassDecorator(self, given)
 
+    @checked("@app.server")
+    def server(
+        self,
+        _wrong: object = None,
+        *,
+        image: Image | None = None,
+        env: dict[str, str | None] | None = None,
+        secrets: Sequence[object] | None = None,
+        gpu: object = None,
+        serialized: bool = False,
+        volumes: Mapping[str | PurePosixPath, object] | None = None,
+        cpu: Pair | None = None,
+        memory: Pair | None = None,
+        ephemeral_disk: int | None = None,
+        target_concurrency: float | None = None,
+        max_concurrency: int | None = None,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaleup_window: float | None = None,
+        scaledown_window: int | None = None,
+        startup_timeout: float | None = 30,
+        name: str | None = None,
+        port: int = 8000,
+        unauthenticated: bool = False,
+        h2_enabled: bool = False,
+        exit_grace_period: float = 0,
+        routing_region: str | None = "us-east",
+        compute_region: str | Sequence[str] | None = None,
+        cloud: str | None = None,
+        nonpreemptible: bool = False,
+        proxy: object = None,
+        i6pn: bool | None = None,
+        enable_memory_snapshot: bool = False,
+        include_source: bool | None = None,
+        experimental_options: dict[str, Any] | None = None,
+        isolation: str = "namespaces",
+    ) -> ServerDecorator:
+        """Make the class below a server of this app: what its `@squall.enter()` starts at `port` answers requests.
+
+        Requests go straight there, without a time limit for each. Containers start as more are under way than
+        `target_concurrency` for each there is, for as long as `scaleup_window` says; 0 is for a single container. One
+        is given `max_concurrency` at a time, and what comes when there can be no other is answered by 429. A proxy
+        token is required, unless it is `unauthenticated`.
+
+        Parameters that `function` has as well are the same; `startup_timeout` includes the time until something
+        listens.
+
+        Raises (when the class is decorated):
+            InvalidError: it has an `__init__`, a method, a parameter, or no `@squall.enter()`; it is nested without
+                `serialized=True`; or a parameter is impossible, or of a later version of Squall.
+        """
+        given = dict(locals())
+        del given["self"]
+        if given.pop("_wrong") is not None:
+            raise InvalidError("write @app.server() with parentheses")
+        if image is not None and not isinstance(image, Image):
+            raise InvalidError(f"@app.server(image={value_text(image)}): it must be a squall.Image")
+        from squall.sdk._server_decorator import ServerDecorator  # cold start: programs with servers only
+
+        return ServerDecorator(self, given)
+
     @checked("@app.local_entrypoint")
     def local_entrypoint(self, _wrong: object = None, *, name: str | None = None) -> EntrypointDecorator:
         """Make the function below one that `squall run` starts on the caller's machine.
@@ -237,19 +302,22 @@ class App:
         for name, function in other_app._functions.items():
             if name in self._functions and self._functions[name] is not function:
                 warnings.warn(f"{self!r}: function {name} is replaced by that of {other_app!r}", stacklevel=2)
-            self._add_named(function, other_app._classes.get(name))
+            self._add_named(function, other_app._classes.get(name), other_app._servers.get(name))
             function.held_by(self)
         if inherit_tags:
             self._tags = {**other_app._tags, **self._tags}
         return self
 
-    def _add_named(self, function: Function[..., Any], of_class: Cls | None) -> None:
+    def _add_named(self, function: Function[..., Any], of_class: Cls | None, of_server: Server | None) -> None:
         self._functions[function.name] = function
         self._classes.pop(function.name, None)
+        self._servers.pop(function.name, None)
         if of_class is not None:
             self._classes[function.name] = of_class
+        if of_server is not None:
+            self._servers[function.name] = of_server
 
-    def _add(self, function: Function[..., Any], of_class: Cls | None = None) -> None:
+    def _add(self, function: Function[..., Any], of_class: Cls | None = None, of_server: Server | None = None) -> None:
         # In a container it has been said already.
         earlier = self._functions.get(function.name)
         if earlier is not None and not _is_notebook() and _container.current() is None:
@@ -259,7 +327,7 @@ class App:
                 f" {places}",
                 stacklevel=3,
             )
-        self._add_named(function, of_class)
+        self._add_named(function, of_class, of_server)
 
     def _add_entrypoint(self, entrypoint: LocalEntrypoint[P, R]) -> LocalEntrypoint[P, R]:
         if entrypoint.name in self._entrypoints:
@@ -331,11 +399,12 @@ class App:
     @property
     def registered_functions(self) -> dict[str, Function[..., Any]]:
         """Its functions by name."""
-        return {name: one for name, one in self._functions.items() if name not in self._classes}
+        others = self._classes.keys() | self._servers.keys()
+        return {name: one for name, one in self._functions.items() if name not in others}
 
     @property
     def served_functions(self) -> dict[str, Function[..., Any]]:
-        """Its functions, and for each class the one that serves it, by name."""
+        """Its functions, and for each class and server the one that serves it, by name."""
         return dict(self._functions)
 
     def has_function(self, function: Function[..., Any]) -> bool:
@@ -354,8 +423,16 @@ class App:
 
     @property
     def registered_web_endpoints(self) -> list[str]:
-        """Names of its web functions: none in this version."""
-        return []
+        """Names of its web functions; of methods, after that of the class and a dot."""
+        names = [name for name, one in self.registered_functions.items() if one.is_web]
+        for class_name, one in self._classes.items():
+            names += [f"{class_name}.{method}" for method in (one.user_class.web_methods if one.user_class else ())]
+        return names
+
+    @property
+    def registered_servers(self) -> dict[str, Server]:
+        """Its servers by name."""
+        return dict(self._servers)
 
     def __repr__(self) -> str:
         return f"App({self._name!r})" if self._name is not None else "App()"

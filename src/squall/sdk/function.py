@@ -435,6 +435,11 @@ class Function(With, Generic[P, R]):
         return bool(self._is_generator)
 
     @property
+    def is_web(self) -> bool:
+        """Whether it answers requests, as far as is known here."""
+        return self._web is not None
+
+    @property
     def raw_f(self) -> Callable[..., Any]:
         """The function as it was before it was decorated.
 

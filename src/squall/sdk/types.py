@@ -26,6 +26,22 @@ class FunctionAutoscalerSettings:
 
 
 @dataclass(frozen=True)
+class ServerAutoscalerSettings:
+    """What the autoscaler of a server goes by now: returned by `Server.autoscaler.settings()` and `update()`."""
+
+    target_concurrency: int | float | None
+    """Requests of a container; None: as many as it may be given at once."""
+    min_containers: int | None
+    max_containers: int | None
+    """None when the server may have as many as it needs."""
+    buffer_containers: int | None
+    scaleup_window: int | None
+    """Seconds; None: more containers start at once."""
+    scaledown_window: int | None
+    """Seconds."""
+
+
+@dataclass(frozen=True)
 class DictInfo:
     """About a dict."""
 
@@ -273,6 +289,78 @@ class FunctionStats:
     container_total_count: int
     variant_count: int
     all_variants: bool
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """About a server. What there is not in Squall is None, or nothing."""
+
+    @dataclass(frozen=True)
+    class ImageInfo:
+        """Its image."""
+
+        image_name: str | None
+        image_id: str
+
+    @dataclass(frozen=True)
+    class ClusterInfo:
+        """Of a server that runs on several containers at once."""
+
+        size: int
+        rdma: bool
+        fabric_size: int | None = None
+
+    server_url: str
+    port: int
+    """At which it listens in its containers."""
+    unauthenticated: bool
+    h2_enabled: bool
+    routing_region: str | None
+    sessioned: bool
+    startup_timeout: int
+    exit_grace_period: int
+    image_info: ImageInfo
+    cpu: Amount
+    memory_mib: Amount
+    gpus: list[tuple[str, int]]
+    ephemeral_disk_mib: int | None
+    nonpreemptible: bool
+    compute_regions: list[str] | None
+    cloud: str | None
+    cluster_info: ClusterInfo | None
+    volumes: dict[str, VolumeMountInfo]
+    cloud_bucket_mounts: dict[str, CloudBucketMountInfo]
+    secrets: list[str]
+
+
+@dataclass(frozen=True)
+class ServerStats:
+    """What a server did in a stretch of time; counts at its two ends are right to about a minute."""
+
+    @dataclass(frozen=True)
+    class InferenceStats:
+        """Of a server of a language model."""
+
+        engine: str
+        status: str
+        percentile_stats: dict[str, StatsPercentileDistribution]
+        scalar_stats: dict[str, float]
+
+    since: datetime
+    until: datetime
+    request_count: int
+    request_count_by_status_code: dict[int, int]
+    """Empty: requests are not counted by their status."""
+    request_rate_per_second: float
+    request_percentile_stats: dict[str, StatsPercentileDistribution]
+    """`queue_time` and `run_time`."""
+    container_started_count: int
+    container_error_count: int
+    container_creating_at_end_count: int
+    container_total_count: int
+    container_percentile_stats: dict[str, StatsPercentileDistribution]
+    """`startup_time`: from the request for a container until something listened."""
+    inference: InferenceStats | None
 
 
 @dataclass(frozen=True)

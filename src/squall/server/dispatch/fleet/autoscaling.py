@@ -39,7 +39,8 @@ async def update(app: App, dispatcher: Dispatcher, store: Store, record: Autosca
     """
     async with app.scaling_lock:
         spec = dispatcher.spec
-        if not is_server(spec) and any(getattr(record, key) is not None for key in _OF_SERVERS):
+        of_servers = record.is_untargeted, *(getattr(record, key) is not None for key in _OF_SERVERS)
+        if any(of_servers) and not is_server(spec):
             raise _wrong(spec.name, "target_concurrency and scaleup_window are of an app's server")
         scaling = changed(dispatcher.scaling, record, spec.name)
         _check_can_serve(spec, scaling)
@@ -69,6 +70,8 @@ def changed(scaling: Scaling, record: AutoscalerUpdate, name: str) -> Scaling:
     given = {key: value for key in _KEYS if (value := getattr(record, key)) is not None}
     if record.is_unbounded:
         given["max_containers"] = None
+    if record.is_untargeted:
+        given["target_inputs"] = None
     for key, least in (("min_containers", 0), ("max_containers", 1), ("buffer_containers", 0)):
         value = given.get(key)
         if value is not None and not least <= value <= CONTAINERS_MAX:
