@@ -112,3 +112,61 @@ def test_ten_thousand_names_are_no_message() -> None:
     assert listed([]) == "nothing"
     assert listed(["b", "a", "b"]) == "b, a"
     assert listed([f"f{number}" for number in range(10_000)]).endswith("f18, f19 and 9980 more")
+
+
+def make_shop() -> squall.App:
+    """With one function that is called among what answers requests."""
+    app = squall.App("shop")
+
+    class Desk:
+        @squall.asgi_app()
+        def page(self) -> None: ...
+
+        @squall.method()
+        def shut(self) -> None: ...
+
+    Desk.__qualname__ = "Desk"
+
+    class Counter:
+        @squall.enter()
+        def listen(self) -> None: ...
+
+    Counter.__qualname__ = "Counter"
+    app.cls()(Desk)
+    app.server()(Counter)
+    app.function(name="site")(squall.asgi_app()(main))
+    return app
+
+
+def test_what_answers_requests_is_no_choice() -> None:
+    module = make_module(app=make_shop())
+
+    assert choose(module, "", "shop.py")[1].name == "Desk.shut"
+    assert choose(module, "Desk", "shop.py")[1].name == "Desk.shut"
+    with pytest.raises(click.UsageError, match=r"it has: Desk\.shut$"):
+        choose(module, "other", "shop.py")
+
+
+@pytest.mark.parametrize("name", ["site", "Desk.page", "Counter", "app.site"])
+def test_what_answers_requests_says_what_serves_it(name: str) -> None:
+    short = name.removeprefix("app.")
+    with pytest.raises(click.UsageError) as caught:
+        choose(make_module(app=make_shop()), name, "shop.py")
+
+    advice = "answers requests, and cannot be called; `squall serve shop.py` gives it an address"
+    assert caught.value.message == f"{short} {advice}"
+
+
+def test_file_with_nothing_but_web_functions_says_what_serves_them() -> None:
+    app = squall.App("shop")
+    for name in ("site", "find"):
+        app.function(name=name)(squall.asgi_app()(main))
+    with pytest.raises(click.UsageError) as caught:
+        choose(make_module(app=app), "", "shop.py")
+
+    assert "shop.py has nothing to run: site, find answer requests" in caught.value.message
+    assert "`squall serve shop.py` gives them addresses" in caught.value.message
+
+
+def test_shell_is_opened_like_what_answers_requests() -> None:
+    assert choose_function(make_module(app=make_shop()), "Counter", "shop.py")[1].name == "Counter"

@@ -12,7 +12,9 @@ from squall.cli.server_calls import ask, ask_pages, require_server
 from squall.cli.window_options import show_json, window_options
 from squall.protocol.app import AppGet, AppInfo
 from squall.protocol.function_window import AppWindow, AppWindowGet
+from squall.protocol.web import WebAddressList, WebAddressListing
 from squall.sdk._environment import environment_of
+from squall.sdk._web_address import shown_name
 
 
 @click.command("info", epilog="Example: squall app info greeter")
@@ -43,6 +45,15 @@ def info(app: str, is_json: bool) -> None:
     if found.functions:
         click.echo("")
         tables.show(("Function", "Function ID"), sorted(found.functions.items()), is_json=False)
+        _show_addresses(found.app_id)
+
+
+def _show_addresses(app_id: str) -> None:
+    pages = ask_pages("WebAddressList", WebAddressList(app_id), WebAddressListing)
+    rows = [(shown_name(one), one.url) for page in pages for one in page.addresses]
+    if rows:
+        click.echo("")
+        tables.show(("Answers requests", "URL"), rows, is_json=False)
 
 
 @click.command("stats", epilog="Example: squall app stats greeter --since 2h")

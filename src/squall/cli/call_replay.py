@@ -185,10 +185,20 @@ def _functions_of(app_id: str) -> Iterator[tuple[FunctionSpec, ...]]:
 
 
 def _made_for(app_id: str, spec: FunctionSpec) -> FunctionSpec:
-    """The function in another app, where nothing runs by itself."""
+    """The function in another app, where nothing runs by itself, or is found by requests."""
     function_id = function_id_of(app_id, spec.name)
     scaling = replace(spec.scaling, min_containers=0, buffer_containers=0)
-    return replace(spec, app_id=app_id, function_id=function_id, schedule=None, scaling=scaling, version=0)
+    methods = tuple(replace(one, web=None) for one in spec.definition.methods)
+    return replace(
+        spec,
+        app_id=app_id,
+        function_id=function_id,
+        definition=replace(spec.definition, methods=methods),
+        schedule=None,
+        scaling=scaling,
+        version=0,
+        web=None,
+    )
 
 
 # Here

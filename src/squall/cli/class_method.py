@@ -34,6 +34,12 @@ class ClassMethod:
         return user_class is not None and user_class.methods[self.method].is_generator
 
     @property
+    def is_web(self) -> bool:
+        """Whether it answers requests."""
+        user_class = self.cls.user_class
+        return user_class is not None and user_class.methods[self.method].web is not None
+
+    @property
     def raw_f(self) -> Callable[..., Any]:
         """The method as it was before it was decorated."""
         user_class = self.cls.user_class

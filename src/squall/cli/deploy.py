@@ -74,14 +74,19 @@ def deploy(
 
 def _say_how_to_call(app: App, name: str) -> None:
     """From other programs: by name, for which nothing of the program that was deployed is needed."""
-    kind, names = (
-        ("Function", app.registered_functions) if app.registered_functions else ("Cls", app.registered_classes)
-    )
+    functions = [name for name, one in app.registered_functions.items() if not one.is_web]
+    kind, names = ("Function", functions) if functions else ("Cls", _called(app))
     environment = environment_of(None)
     where = f", environment_name={environment!r}" if environment not in ("", DEFAULT) else ""
-    for first in list(names)[:1]:
+    for first in names[:1]:
         how = f"squall.{kind}.from_name({name!r}, {first!r}{where})"
         click.echo(f"Other programs call it by name: {how}", err=True)
+
+
+def _called(app: App) -> list[str]:
+    """Its classes with methods that are called."""
+    found = {name: one.user_class for name, one in app.registered_classes.items()}
+    return [name for name, one in found.items() if one is not None and len(one.web_methods) < len(one.methods)]
 
 
 def say_what_is_left(count: int) -> None:

@@ -111,7 +111,7 @@ def _serve(app: App, line: Line) -> None:
         served={
             "is_unchanged": published.is_unchanged,
             "left_container_count": published.left_container_count,
-            "functions": sorted(app.registered_functions),
+            "functions": sorted([*app.registered_functions, *app.registered_servers]),
             "scheduled": sorted(_scheduled(app)),
             "watched": describe(_shipped.files, _shipped.directories)[:100],
         }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import click
 
 from squall.cli import tables
@@ -11,7 +13,7 @@ from squall.cli.environment import environment_option
 from squall.cli.function_name import find_function, find_name
 from squall.cli.line_ids import id_options
 from squall.cli.log import inputs_of, log_options, show_logs
-from squall.cli.server_calls import ask, require_server
+from squall.cli.server_calls import ask, ask_pages, require_server
 from squall.cli.window_options import show_json, show_window, window_options
 from squall.protocol.flight import CallList, CallListing
 from squall.protocol.function import NAMESPACES, FunctionSpec
@@ -19,6 +21,7 @@ from squall.protocol.function_window import FunctionWindow, FunctionWindowGet, V
 from squall.protocol.ids import is_id
 from squall.protocol.log import LogRead
 from squall.protocol.records import replace
+from squall.protocol.web import WebAddressList, WebAddressListing
 from squall.sdk._environment import environment_of
 
 
@@ -42,8 +45,16 @@ def info(fn: str, is_json: bool) -> None:
         show_json(spec)
         return
     click.echo(f"{spec.function_id}  {spec.name}")
-    for name, text in info_lines(spec):
+    for name, text in (*info_lines(spec), *_address_lines(spec)):
         click.echo(f"  {name:<11} {text}")
+
+
+def _address_lines(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
+    if spec.web is None and all(one.web is None for one in spec.definition.methods):
+        return
+    for page in ask_pages("WebAddressList", WebAddressList(function_id=spec.function_id), WebAddressListing):
+        for one in page.addresses:
+            yield f"web {one.method}".strip(), f"{one.url} ({one.kind})"
 
 
 def info_lines(spec: FunctionSpec) -> list[tuple[str, object]]:

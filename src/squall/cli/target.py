@@ -34,6 +34,11 @@ class _Candidate:
     def long_name(self) -> str:
         return f"{self.variable}.{self.target.name}"
 
+    @property
+    def is_web(self) -> bool:
+        """Whether it answers requests, and is not run from here."""
+        return not isinstance(self.target, LocalEntrypoint) and self.target.is_web
+
 
 def choose_function(module: ModuleType, name: str, source: str) -> tuple[App, Function[..., Any]]:
     """As `choose`, where an entrypoint is no choice, and a class is the function that serves it."""
@@ -85,7 +90,18 @@ def _choose(module: ModuleType, name: str, source: str, *, is_function: bool) ->
     if app_name in apps:
         apps, name = {app_name: apps[app_name]}, rest
     candidates = _candidates(apps, is_function=is_function)
-    return _named(candidates, all_of_them, name, where, source) if name else _only(candidates, where, source)
+    if name:
+        found = _named(candidates, all_of_them, name, where, source)
+    else:
+        found = _only(candidates, where, source, is_function=is_function)
+    if found.is_web and not is_function:
+        raise click.UsageError(_web_advice([found.target.name], source))
+    return found
+
+
+def _web_advice(names: Sequence[str], source: str) -> str:
+    verb, them = ("answers", "it an address") if len(names) == 1 else ("answer", "them addresses")
+    return f"{listed(names)} {verb} requests, and cannot be called; `squall serve {source}` gives {them}"
 
 
 def _apps(module: ModuleType, source: str) -> tuple[str, dict[str, App]]:
@@ -113,7 +129,10 @@ def _candidates(apps: Mapping[str, App], *, is_function: bool) -> list[_Candidat
         for cls in app.registered_classes.values()
         for method in (cls.user_class.methods if cls.user_class is not None else ())
     ]
-    return [*entrypoints, *functions, *methods]
+    servers = [
+        _Candidate(app, key, one.service_function) for app, key in pairs for one in app.registered_servers.values()
+    ]
+    return [*entrypoints, *functions, *methods, *servers]
 
 
 def _named(
@@ -122,6 +141,7 @@ def _named(
     found = [one for one in candidates if one.target.name == name]
     if not found:
         of_class = [one for one in candidates if _class_name(one.target) == name]
+        of_class = [one for one in of_class if not one.is_web] or of_class[:1]
         if len(of_class) > 1:
             names = [one.target.name for one in of_class]
             raise click.UsageError(f"{name} has several methods; name one, as in {source}::{names[0]}: {listed(names)}")
@@ -139,7 +159,7 @@ def _named(
 
     close = elsewhere or difflib.get_close_matches(name, known, n=1)
     hint = _hint(close)
-    names = [one.target.name for one in candidates]
+    names = [one.target.name for one in candidates if not one.is_web]
     raise click.UsageError(f"{where} has no function or entrypoint {name!r}; {hint}it has: {listed(names)}")
 
 
@@ -153,15 +173,19 @@ def _class_name(target: Target) -> str:
     return target.cls.service_function.name if isinstance(target, ClassMethod) else ""
 
 
-def _only(candidates: Sequence[_Candidate], where: str, source: str) -> _Candidate:
+def _only(candidates: Sequence[_Candidate], where: str, source: str, *, is_function: bool) -> _Candidate:
     entrypoints = [one for one in candidates if isinstance(one.target, LocalEntrypoint)]
-    for kind in (entrypoints, candidates):
+    runnable = candidates if is_function else [one for one in candidates if not one.is_web]
+    for kind in (entrypoints, runnable):
         if kind and all(_is_same(one.target, kind[0].target) for one in kind):
             return kind[0]
         if kind:
             names = [one.target.name for one in kind]
             names = names if len(set(names)) == len(names) else [one.long_name for one in kind]
             raise click.UsageError(f"{where} has several to run; name one, as in {source}::{names[0]}: {listed(names)}")
+    if candidates:
+        names = [one.target.name for one in candidates]
+        raise click.UsageError(f"{where} has nothing to run: {_web_advice(names, source)}")
     raise click.UsageError(f"{where} has nothing to run: decorate a function with @app.function()")
 
 
