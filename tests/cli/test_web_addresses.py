@@ -66,6 +66,11 @@ def test_function_info_has_those_of_its_methods(app_id: str) -> None:
     assert "http://" not in said("function", "info", "shop/plain")
 
 
+def test_server_has_no_time_limit_to_tell_of(app_id: str) -> None:
+    assert "none of requests; of a start 300 s" in said("function", "info", "shop/Counter")
+    assert "timeout     300 s; of a start 300 s" in said("function", "info", "shop/site")
+
+
 def test_replay_takes_no_requests(app_id: str) -> None:
     for definition, web in ((DESK, None), (COUNTER, WebSpec(SERVER, port=8_000))):
         made = call_replay._made_for(new_id("ap"), make_spec(app_id, "x", definition=definition, web=web))

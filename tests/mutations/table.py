@@ -40,6 +40,7 @@ from tests.mutations.volume_build_faults import VOLUME_BUILD_FAULTS
 from tests.mutations.volume_client_faults import VOLUME_CLIENT_FAULTS
 from tests.mutations.volume_kept_faults import VOLUME_KEPT_FAULTS
 from tests.mutations.volume_mount_faults import VOLUME_MOUNT_FAULTS
+from tests.mutations.web_client_faults import WEB_CLIENT_FAULTS
 
 MUTATIONS: tuple[Mutation, ...] = (
     *USER_FAULTS,
@@ -79,4 +80,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *FORK_VOLUME_FAULTS,
     *ASSET_FAULTS,
     *BUCKET_FAULTS,
+    *WEB_CLIENT_FAULTS,
 )

@@ -141,6 +141,11 @@ def test_what_answers_no_requests_has_no_address(server: ServerDouble) -> None:
             squall.Function.from_name("shop", "nothing").get_web_url()
 
 
+def test_method_that_there_is_not_has_no_address(server: ServerDouble) -> None:
+    with app.run(), pytest.raises(NotFoundError, match="class Desk has no method 'back'; it has: page, shut"):
+        of(squall.Cls.from_name("shop", "Desk"))().back.get_web_url()
+
+
 def test_objects_share_the_address_of_the_one_without_parameters(server: ServerDouble) -> None:
     with app.run():
         assert of(Desk)().page.get_web_url() == "http://127.0.0.1:1/w/shop-desk-page-dev"

@@ -21,7 +21,7 @@ from squall.protocol.function_window import FunctionWindow, FunctionWindowGet, V
 from squall.protocol.ids import is_id
 from squall.protocol.log import LogRead
 from squall.protocol.records import replace
-from squall.protocol.web import WebAddressList, WebAddressListing
+from squall.protocol.web import SERVER, WebAddressList, WebAddressListing
 from squall.sdk._environment import environment_of
 
 
@@ -62,6 +62,8 @@ def info_lines(spec: FunctionSpec) -> list[tuple[str, object]]:
     from squall.sdk._stats import info_of  # cold start: for people only
 
     found = info_of(spec, None)
+    is_server = spec.web is not None and spec.web.kind == SERVER
+    limit = "none of requests" if is_server else f"{found.timeout} s"
     lines = (
         ("version", f"v{spec.version}" if spec.version else None),
         ("variant of", spec.variant_of or None),
@@ -69,7 +71,7 @@ def info_lines(spec: FunctionSpec) -> list[tuple[str, object]]:
         ("cpu", found.cpu),
         ("memory", f"{found.memory_mib} MiB" if found.memory_mib is not None else None),
         ("disk", f"{found.ephemeral_disk_mib} MiB" if found.ephemeral_disk_mib else None),
-        ("timeout", f"{found.timeout} s; of a start {found.startup_timeout} s"),
+        ("timeout", f"{limit}; of a start {found.startup_timeout} s"),
         ("retries", found.max_retries),
         ("containers", _scaling(spec)),
         ("inputs", f"up to {found.concurrency_info.max_inputs} at once" if found.concurrency_info else None),

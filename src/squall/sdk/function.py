@@ -299,11 +299,12 @@ class Function(With, Generic[P, R]):
     async def get_web_url(self) -> str | None:
         """Where it answers requests; None where it is no web function.
 
-        Where names of the server end in `localhost` the address has the label in its path: browsers resolve
-        `x.localhost`, and the C library, which most programs ask, does not.
+        Of a class by its id, that of its only web method. Where names of the server end in `localhost` the address has
+        the label in its path: browsers resolve `x.localhost`, and the C library, which most programs ask, does not.
 
         Raises:
             InvalidError: it is of an object with parameters, and requests reach one with the defaults.
+            NotFoundError: what its name stands for is not there.
         """
         from squall.sdk._web_address import url_of  # cold start: web functions only
 
@@ -312,7 +313,10 @@ class Function(With, Generic[P, R]):
             plain = f"{self._name.partition('.')[0]}().{self._method}"
             raise InvalidError(f"{self._name} of an object with parameters: requests reach the one without, {plain}")
         named = self if variant is None else variant.base
-        return await url_of(self._get_client(), await named.resolve_anew(), self._method)
+        function_id = await named.resolve_anew()
+        if self._method:
+            named._check_method(self._method)
+        return await url_of(self._get_client(), function_id, self._method)
 
     @blocking
     async def get_current_stats(self) -> FunctionCurrentStats:

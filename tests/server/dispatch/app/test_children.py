@@ -13,10 +13,19 @@ from squall.protocol.autoscaler import AutoscalerSettings, AutoscalerUpdate
 from squall.protocol.call import CallGet, OutputBatch
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
-from squall.protocol.function import FunctionCreate, FunctionCreated, FunctionSpec, Resources, RetryPolicy, Scaling
+from squall.protocol.function import (
+    SERVER_TIMEOUT_S,
+    FunctionCreate,
+    FunctionCreated,
+    FunctionSpec,
+    Resources,
+    RetryPolicy,
+    Scaling,
+)
 from squall.protocol.ids import input_id, new_id
 from squall.protocol.limits import CONTAINERS_MAX, TAGS_MAX
 from squall.protocol.volume import VolumeMount
+from squall.protocol.web import SERVER, WebSpec
 from squall.server.dispatch.app import children
 from squall.server.model.store import StoredApp
 from tests.server.dispatch.client.test_callers import container_of, make_family, spawned
@@ -101,6 +110,9 @@ async def test_functions_below_one_app_are_bounded(monkeypatch: pytest.MonkeyPat
         {"resources": Resources(memory_limit_mib=2**60)},
         {"retries": RetryPolicy(1, initial_delay_s=1e300)},
         {"timeout_s": 1e300},
+        {"timeout_s": SERVER_TIMEOUT_S},
+        {"timeout_s": 1e300, "web": WebSpec(SERVER, port=1)},
+        {"scaling": Scaling(scaleup_window_s=1e300)},
         {"env": {"A": "x" * children.SPEC_BYTES_MAX}},
         {"image_id": "im-" + "x" * children.SPEC_BYTES_MAX},
         {"volumes": (VolumeMount("vo-1", "/x", name="x" * children.SPEC_BYTES_MAX),)},
@@ -115,6 +127,8 @@ def test_function_made_inside_has_numbers_that_bend_no_sums(changes: dict[str, A
 
     assert refused.value.code == "invalid"
     children.check_function(make_spec("ap-1", cpu_milli=1_000), is_network_blocked=False)
+    server = make_spec("ap-1", timeout_s=SERVER_TIMEOUT_S, web=WebSpec(SERVER, port=1))
+    children.check_function(server, is_network_blocked=False)
 
 
 async def test_function_made_inside_may_name_as_many_containers_as_one_made_outside() -> None:
