@@ -22,6 +22,7 @@ from squall.protocol import (
     autoscaler,
     blob,
     call,
+    deployment,
     function,
     image,
     image_catalog,
@@ -390,6 +391,19 @@ class Connection:
         self.double.functions.update({spec.function_id: spec for spec in specs})
         return function.FunctionCreated(tuple(spec.function_id for spec in specs)), b""
 
+    def _answer_AppPrepare(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        name = request.record(deployment.AppPrepare).name
+        known = [one.app_id for one in self.double.apps.values() if one.name == name and one.state == app.DEPLOYED]
+        return deployment.AppPrepared(known[0] if known else new_id("ap")), b""
+
+    def _answer_AppPublish(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
+        asked, double = request.record(deployment.AppPublish), self.double
+        double.apps.setdefault(asked.app_id, app.AppCreate(asked.app_id, asked.name, app.DEPLOYED))
+        specs = self.codec.record(function.FunctionCreate, self.codec.decode(request.body).params).functions
+        is_unchanged = all(double.functions.get(spec.function_id) == spec for spec in specs)
+        double.functions.update({spec.function_id: spec for spec in specs})
+        return deployment.AppPublished(asked.app_id, 1, is_unchanged=is_unchanged), b""
+
     def _answer_FunctionList(self, request: Request) -> tuple[Any, bytes]:  # noqa: N802
         app_id = request.record(function.FunctionList).app_id
         return function.FunctionListing(tuple(s for s in self.double.functions.values() if s.app_id == app_id)), b""
@@ -435,7 +449,8 @@ class Connection:
                 continue
             record = double.apps[spec.app_id]
             for method, kind in webs_of(spec):
-                label = label_of(kind, record.name, spec.name, method, suffix=record.web_suffix)
+                suffix = "" if record.state == app.DEPLOYED else record.web_suffix
+                label = label_of(kind, record.name, spec.name, method, suffix=suffix)
                 urls = f"http://{label}.{double.web_domain}:1", f"http://127.0.0.1:1/w/{label}"
                 found.append(web.WebAddress(spec.function_id, spec.name, method, label, *urls, kind=kind.kind))
         found = sorted((one for one in found if one.label > asked.after), key=lambda one: one.label)

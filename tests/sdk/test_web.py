@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -150,3 +152,118 @@ def test_programs_are_told_what_they_can_resolve(url: str, expected: str) -> Non
     address = WebAddress("fu-1", "site", "", "x", url, "http://127.0.0.1:7855/w/x")
 
     assert for_programs(address) == expected
+
+
+PROGRAM = """
+import subprocess
+
+import squall as modal
+from squall import asgi_app, web_server
+
+app = modal.App("elsewhere")
+image = modal.Image.debian_slim().pip_install("fastapi[standard]")
+
+
+@app.function(image=image)
+@modal.concurrent(max_inputs=100)
+@modal.asgi_app()
+def pages():
+    from fastapi import FastAPI
+
+    return FastAPI()
+
+
+@app.function(image=image, min_containers=1)
+@asgi_app(label="chat", custom_domains=["chat.example.com"], requires_proxy_auth=True)
+@modal.concurrent(max_inputs=10)
+def chat():
+    return None
+
+
+@app.function(image=image)
+@modal.fastapi_endpoint(method="POST", docs=True)
+async def square(item: dict):
+    return item
+
+
+@app.function()
+@web_server(8000, startup_timeout=60)
+def files():
+    subprocess.Popen("python -m http.server -d / 8000", shell=True)
+
+
+@app.cls(image=image)
+@modal.concurrent(max_inputs=8)
+class Model:
+    @modal.enter()
+    def load(self):
+        self.model = len
+
+    @modal.method()
+    def generate(self, prompt: str):
+        return self.model(prompt)
+
+    @modal.fastapi_endpoint(docs=True)
+    def web(self, prompt: str):
+        return self.generate.local(prompt)
+
+    @modal.wsgi_app()
+    def flask(self):
+        return None
+
+
+@app.server(port=8000, unauthenticated=True, target_concurrency=4, startup_timeout=120)
+class Serving:
+    @modal.enter()
+    def start(self):
+        self.process = subprocess.Popen("python -m http.server 8000", shell=True)
+
+    @modal.exit()
+    def stop(self):
+        self.process.terminate()
+
+
+@app.local_entrypoint()
+def main():
+    print(pages.get_web_url(), Model().web.get_web_url(), Serving.get_url())
+"""
+
+
+def test_programs_of_elsewhere_are_read_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere.py").write_text(PROGRAM)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = importlib.import_module("elsewhere")
+
+    assert module.app.registered_web_endpoints == ["pages", "chat", "square", "files", "Model.web", "Model.flask"]
+    assert list(module.app.registered_servers) == ["Serving"]
+    assert module.Model().web.local("four") == 4
+    with pytest.raises(AttributeError, match=r"squall\.fastapi_endpoint takes its place"):
+        _ = squall.web_endpoint
+
+
+def test_order_of_decorators_is_told() -> None:
+    function = squall.App("shop").function(serialized=True)(plain)
+    with pytest.raises(InvalidError, match=r"it goes on a plain function, below @app\.function\(\)"):
+        squall.asgi_app()(function)
+    with pytest.raises(TypeError, match=r"plain has @squall\.asgi_app\(\) on it and no @app\.function\(\) above"):
+        squall.asgi_app()(plain)()
+
+
+def test_concurrency_of_a_web_method_is_its_classs() -> None:
+    class Site:
+        def page(self) -> None: ...
+
+    with pytest.raises(InvalidError, match="all of whose methods share a container"):
+        squall.concurrent(max_inputs=2)(squall.asgi_app()(Site.page))
+
+
+@pytest.mark.parametrize("other", [squall.method(), squall.enter(), squall.exit(), squall.wsgi_app()])
+@pytest.mark.parametrize("web", [squall.fastapi_endpoint(), squall.asgi_app(), squall.web_server(80)])
+def test_what_answers_requests_is_nothing_else(other: Any, web: Any) -> None:
+    def body(self: object) -> None: ...
+
+    body.__qualname__ = "Site.body"
+    reason = "on Site.body: (what is run by itself|what answers requests|a function answers requests in one way)"
+    for first, second in ((other, web), (web, other)):
+        with pytest.raises(InvalidError, match=reason):
+            second(first(body))

@@ -15,7 +15,7 @@ from squall.protocol.app import AppCreate, AppCreated
 from squall.protocol.function import FunctionCreate, FunctionCreated
 from squall.protocol.ids import new_id
 from squall.protocol.web import ASGI, WebSpec
-from squall.sdk import _client, _output
+from squall.sdk import _client, _deploy, _output
 from squall.sdk._pending import run
 from tests.sdk.double import ServerDouble
 from tests.sdk.real_server import RealServer
@@ -171,6 +171,40 @@ def test_run_tells_where_its_web_functions_are(server: ServerDouble) -> None:
         "Web function Desk.page: http://shop-desk-page-dev.localhost:1",
         "Web function site: http://shop-site-dev.localhost:1",
     ]
+
+
+def told(publish: Callable[[], object]) -> list[str]:
+    """What is said of addresses meanwhile."""
+    said = io.StringIO()
+    with _output.use(_output.PlainOutput(io.StringIO(), said)):
+        publish()
+    return [line for line in said.getvalue().splitlines() if line.startswith("Web")]
+
+
+def test_deploy_tells_where_they_stay_also_when_nothing_has_changed(server: ServerDouble) -> None:
+    deployed = squall.App("stays").include(app)
+    addresses = [
+        "Web function find: http://search.localhost:1",
+        "Web function Desk.page: http://stays-desk-page.localhost:1",
+        "Web function site: http://stays-site.localhost:1",
+    ]
+
+    assert told(deployed.deploy) == addresses
+    assert told(deployed.deploy) == addresses
+    assert squall.Function.from_name("stays", "site").get_web_url() == "http://127.0.0.1:1/w/stays-site"
+
+
+def test_serving_tells_where_they_are_once(server: ServerDouble) -> None:
+    held = squall.App("shop")
+    with held.run():
+        assert held.app_id is not None
+        app_id = held.app_id
+
+        def serve() -> None:
+            run(_deploy.serve(app, app_id, "shop"))
+
+        assert "Web function site: http://shop-site-dev.localhost:1" in told(serve)
+        assert told(serve) == []
 
 
 @pytest.mark.parametrize("variable", ["SQUALL_DEV_SUFFIX", "MODAL_DEV_SUFFIX"])
