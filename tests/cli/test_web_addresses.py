@@ -37,7 +37,7 @@ def app_id(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
             make_spec(found, "site", web=WebSpec(ASGI)),
             make_spec(found, "plain"),
             make_spec(found, "Desk", definition=DESK),
-            make_spec(found, "Counter", definition=COUNTER, web=WebSpec(SERVER, port=8_000)),
+            make_spec(found, "Counter", definition=COUNTER, web=WebSpec(SERVER, port=8_000, port_timeout_s=60.0)),
         )
         ask("AppCreate", AppCreate(found, "shop"), AppCreated)
         ask("FunctionCreate", FunctionCreate(specs), FunctionCreated)
@@ -67,7 +67,7 @@ def test_function_info_has_those_of_its_methods(app_id: str) -> None:
 
 
 def test_server_has_no_time_limit_to_tell_of(app_id: str) -> None:
-    assert "none of requests; of a start 300 s" in said("function", "info", "shop/Counter")
+    assert "none of requests; of a start 60 s" in said("function", "info", "shop/Counter")
     assert "timeout     300 s; of a start 300 s" in said("function", "info", "shop/site")
 
 

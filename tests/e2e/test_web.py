@@ -108,7 +108,7 @@ def test_function_that_never_listens_says_so(web: str, squall: Installation) -> 
 
     assert response.status_code == 503
     wait_until(
-        lambda: "nothing listens at port 8125" in squall.command("app", "logs", "answering").out, "its log says why", 20
+        lambda: "nothing listens at port 8125" in squall.command("app", "logs", "answering").err, "its log says why", 20
     )
 
 

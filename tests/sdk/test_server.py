@@ -94,7 +94,7 @@ def test_record_has_what_was_asked_and_no_time_limit() -> None:
 
     assert record["web"] == WebSpec(SERVER, port=9_000, port_timeout_s=30.0, requests_max=8)
     assert record["scaling"] == Scaling(max_inputs=8, target_inputs=3, scaleup_window_s=20.0)
-    assert (record["timeout_s"], record["startup_timeout_s"]) == (SERVER_TIMEOUT_S, 30.0)
+    assert (record["timeout_s"], record["startup_timeout_s"]) == (SERVER_TIMEOUT_S, 35.0)
 
 
 def test_record_of_one_of_which_nothing_is_said() -> None:
@@ -109,7 +109,7 @@ def test_record_has_where_it_runs_and_how_long_it_starts_and_ends() -> None:
     record = records(compute_region=["eu"], startup_timeout=90, exit_grace_period=60, max_containers=3, cpu=2)
 
     assert record["hosting"].regions == ("eu",)
-    assert (record["startup_timeout_s"], record["web"].port_timeout_s, record["web"].exit_grace_s) == (90.0, 90.0, 60.0)
+    assert (record["startup_timeout_s"], record["web"].port_timeout_s, record["web"].exit_grace_s) == (95.0, 90.0, 60.0)
     assert (record["scaling"].max_containers, record["resources"].cpu_milli) == (3, 2_000)
 
 
@@ -339,7 +339,7 @@ def deploy(name: str = "shop") -> FunctionSpec:
         app_id,
         "Counter",
         definition=Definition(BY_FILE, "shop", "Counter", is_class=True),
-        web=WebSpec(SERVER, port=9_000, requests_max=8, exit_grace_s=5.0),
+        web=WebSpec(SERVER, port=9_000, port_timeout_s=40.0, requests_max=8, exit_grace_s=5.0),
         max_inputs=8,
         target_inputs=3,
     )
@@ -355,7 +355,7 @@ def test_info_says_what_it_runs_with(real_server: RealServer) -> None:
     found = squall.Server.from_name("shop", "Counter").info()
 
     assert found.server_url.endswith("/w/shop-counter-dev")
-    assert (found.port, found.unauthenticated, found.exit_grace_period) == (9_000, True, 5)
+    assert (found.port, found.unauthenticated, found.exit_grace_period, found.startup_timeout) == (9_000, True, 5, 40)
     assert found.image_info == ServerInfo.ImageInfo(None, spec.image_id)
     with pytest.raises(NotFoundError, match="is no server"):
         squall.Server.from_id(squall.Function.from_name("shop", "plain").hydrate().object_id).info()

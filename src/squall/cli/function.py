@@ -62,8 +62,9 @@ def info_lines(spec: FunctionSpec) -> list[tuple[str, object]]:
     from squall.sdk._stats import info_of  # cold start: for people only
 
     found = info_of(spec, None)
-    is_server = spec.web is not None and spec.web.kind == SERVER
-    limit = "none of requests" if is_server else f"{found.timeout} s"
+    limit, start_s = f"{found.timeout} s", spec.startup_timeout_s
+    if spec.web is not None and spec.web.kind == SERVER:
+        limit, start_s = "none of requests", spec.web.port_timeout_s
     lines = (
         ("version", f"v{spec.version}" if spec.version else None),
         ("variant of", spec.variant_of or None),
@@ -71,7 +72,7 @@ def info_lines(spec: FunctionSpec) -> list[tuple[str, object]]:
         ("cpu", found.cpu),
         ("memory", f"{found.memory_mib} MiB" if found.memory_mib is not None else None),
         ("disk", f"{found.ephemeral_disk_mib} MiB" if found.ephemeral_disk_mib else None),
-        ("timeout", f"{limit}; of a start {found.startup_timeout} s"),
+        ("timeout", f"{limit}; of a start {start_s:g} s"),
         ("retries", found.max_retries),
         ("containers", _scaling(spec)),
         ("inputs", f"up to {found.concurrency_info.max_inputs} at once" if found.concurrency_info else None),

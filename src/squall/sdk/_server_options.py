@@ -15,6 +15,8 @@ from squall.sdk._value_text import value_text
 from squall.sdk._web import check_port
 
 STARTUP_S = 30
+REPORT_S = 5.0
+"""After `startup_timeout`, in which a container says that nothing listens in it, before it is ended for being late."""
 EXIT_GRACE_S_MAX = 3_600
 _NOT_OF_SERVERS: dict[str, Any] = {
     "schedule": None,
@@ -40,6 +42,7 @@ class ServerOptions(Options):
         if self._flag("h2_enabled", given["h2_enabled"]):
             raise self._wrong("h2_enabled= is not in this version of Squall yet; leave it out for HTTP/1.1")
         self.timeout_s = SERVER_TIMEOUT_S
+        listens_s, self.startup_timeout_s = self.startup_timeout_s, self.startup_timeout_s + REPORT_S
         self.scaleup_window_s = self._scaleup(given["scaleup_window"])
         most = self._count("max_concurrency", given["max_concurrency"], 0, INPUTS_AT_ONCE_MAX) or 0
         target = self._target(given["target_concurrency"], most)
@@ -51,7 +54,7 @@ class ServerOptions(Options):
             SERVER,
             is_proxy_auth_required=not self._flag("unauthenticated", given["unauthenticated"]),
             port=check_port(f"server {name}", given["port"]),
-            port_timeout_s=self.startup_timeout_s,
+            port_timeout_s=listens_s,
             requests_max=most,
             exit_grace_s=self._seconds("exit_grace_period", given["exit_grace_period"], 0, EXIT_GRACE_S_MAX),
         )

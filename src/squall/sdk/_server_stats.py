@@ -33,7 +33,7 @@ async def server_info(client: Client, function_id: str) -> ServerInfo:
         h2_enabled=False,
         routing_region=found.routing_region,
         sessioned=False,
-        startup_timeout=int(spec.startup_timeout_s),
+        startup_timeout=int(web.port_timeout_s),
         exit_grace_period=int(web.exit_grace_s),
         image_info=ServerInfo.ImageInfo(image_name, spec.image_id),
         cpu=found.cpu,

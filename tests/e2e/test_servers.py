@@ -1,0 +1,66 @@
+"""Servers of an app, deployed, asked and told about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.e2e.installation import PROGRAMS, Installation, wait_until
+from tests.e2e.test_http import url_of
+
+
+@pytest.fixture
+def web(squall: Installation) -> Iterator[str]:
+    """The app is deployed; where the server is."""
+    ended = squall.command("deploy", str(PROGRAMS / "serving.py"))
+    assert ended.code == 0, ended
+    assert "Server Open: http://serving-open.localhost:" in ended.err, ended
+    assert "Server closed: http://serving-closed.localhost:" in ended.err, ended
+    yield url_of(squall)
+    squall.command("app", "stop", "serving", "-y")
+
+
+def test_requests_reach_what_the_enter_hooks_have_started(web: str, squall: Installation) -> None:
+    first = httpx.get(f"{web}/w/serving-open/a?b=c", timeout=60)
+    again = httpx.get(f"{web}/x", headers={"Host": "serving-open.localhost"}, timeout=60)
+
+    assert first.text.startswith("the open one of ct-")
+    assert first.text.endswith(" at /a?b=c")
+    assert again.text.endswith(" at /x")
+    stats = squall.command("function", "stats", "serving/Open")
+    assert stats.code == 0, stats
+
+
+def test_who_has_no_token_is_sent_away(web: str) -> None:
+    assert httpx.get(f"{web}/w/serving-closed/", timeout=60).status_code == 401
+
+
+def test_server_that_never_listens_says_so(web: str, squall: Installation) -> None:
+    response = httpx.get(f"{web}/w/serving-silent/", timeout=60)
+
+    assert response.status_code == 503
+    assert "nothing listens at port 8133 1 s after Silent was started" in squall.command("app", "logs", "serving").err
+
+
+def test_its_exit_hooks_run_when_the_app_stops(web: str, squall: Installation) -> None:
+    assert httpx.get(f"{web}/w/serving-open/", timeout=60).status_code == 200
+
+    assert squall.command("app", "stop", "serving", "-y").code == 0
+    wait_until(lambda: "the open one leaves" in squall.command("app", "logs", "serving").out, "its hook has run", 20)
+
+
+def test_program_and_commands_know_it(squall: Installation) -> None:
+    ended = squall.command("run", str(PROGRAMS / "serving.py"))
+
+    assert ended.code == 0, ended
+    opened, closed, info, settings, is_apart = ended.out.splitlines()
+    assert opened.endswith("/w/serving-open-dev")
+    assert closed.endswith("/w/serving-closed-dev")
+    assert info == "8131 True 30"
+    assert settings.startswith("ServerAutoscalerSettings(target_concurrency=3,")
+    assert is_apart == "True"
+    refused = squall.command("run", f"{PROGRAMS / 'serving.py'}::Open")
+    assert refused.code == 2
+    assert "Open answers requests, and cannot be called; `squall serve" in refused.err
