@@ -1,8 +1,10 @@
-"""Servers of an app, deployed, asked and told about."""
+"""Servers of an app, deployed, served, asked and told about."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -64,3 +66,39 @@ def test_program_and_commands_know_it(squall: Installation) -> None:
     refused = squall.command("run", f"{PROGRAMS / 'serving.py'}::Open")
     assert refused.code == 2
     assert "Open answers requests, and cannot be called; `squall serve" in refused.err
+
+
+EDITED = """
+import squall
+
+app = squall.App("edited")
+
+
+@app.function()
+@squall.wsgi_app()
+def site():
+    def application(environ, start_response):
+        start_response("200 OK", [])
+        return [b"ANSWER"]
+
+    return application
+"""
+
+
+def test_edits_of_what_is_served_are_seen_at_one_address_with_a_suffix_of_ones_own(
+    squall: Installation, tmp_path: Path
+) -> None:
+    program = tmp_path / "edited.py"
+    program.write_text(EDITED.replace("ANSWER", "one"))
+    running = squall.start("serve", str(program), cwd=tmp_path, environ={"SQUALL_DEV_SUFFIX": "Ann"})
+    running.wait_said("Watched, until Ctrl-C", 120)
+    assert "Web function site: http://edited-site-ann.localhost:" in running.said()
+    address = f"{url_of(squall)}/w/edited-site-ann/"
+    assert httpx.get(address, timeout=60).text == "one"
+
+    program.write_text(EDITED.replace("ANSWER", "two"))
+
+    wait_until(lambda: httpx.get(address, timeout=60).text == "two", "the edit is seen", 30)
+    running.signal(signal.SIGINT)
+    assert running.wait().code == 0
+    assert httpx.get(address, timeout=60).status_code == 404
