@@ -89,7 +89,9 @@ async def test_new_and_migrated_databases_have_the_same_schema(
 
 
 async def test_app_is_read_back_as_it_was_put(store: Store) -> None:
-    app = make_app(state=DEPLOYED, tags={"team": "blau"}, environment="dev", stopped_at=None, created_by="ada")
+    app = make_app(
+        state=DEPLOYED, tags={"team": "blau"}, environment="dev", stopped_at=None, created_by="ada", web_suffix="a"
+    )
 
     await store.put_app(app)
 

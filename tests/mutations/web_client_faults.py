@@ -41,10 +41,20 @@ WEB_CLIENT_FAULTS = (
         "web-suffix-after-restart",
         "an app that does not stay, after a restart of the server",
         "its labels end otherwise than before",
-        (Change("src/squall/server/dispatch/app/apps.py", "            app.web_suffix = record.web_suffix\n", ""),),
+        (Change("src/squall/server/dispatch/app/apps.py", ", web_suffix=record.web_suffix,\n", ",\n"),),
         {
             "tests/server/dispatch/app/test_web_addresses.py::"
-            "test_suffix_comes_back_with_the_program_that_takes_the_app_up": '"shop-site-ann"'
+            "test_suffix_stays_over_a_restart_also_where_its_program_has_gone[detached]": '"shop-site-ann"'
+        },
+    ),
+    Mutation(
+        "web-suffix-claimed",
+        "two apps want one label",
+        "apps that do not stay have the labels of the deployed ones",
+        (Change("src/squall/server/dispatch/app/apps.py", "self.row.web_suffix or DEV_SUFFIX", "self.row.web_suffix"),),
+        {
+            "tests/server/dispatch/app/test_web_addresses.py::"
+            "test_suffix_is_the_programs_and_else_dev": "await labels(stage, app_id) == [(label, ASGI)]"
         },
     ),
     Mutation(

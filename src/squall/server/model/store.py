@@ -48,6 +48,8 @@ class StoredApp:
     """Of a child, an app made inside a container: the apps above it, the one made outside first, its parent last."""
     created_by: str = ""
     """Who made it, by what the program that did said of its user; empty where that is not known."""
+    web_suffix: str = ""
+    """Behind the labels of its web functions, while it is not deployed; empty for the usual one."""
 
     @property
     def parent_app_id(self) -> str:

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0023"
+SCHEMA_VERSION = "0024"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -46,6 +46,7 @@ APPS = Table(
     Column("ancestors", Text, nullable=False, server_default="[]"),
     Column("root_app_id", String, nullable=False, server_default=""),
     Column("created_by", String, nullable=False, server_default=""),
+    Column("web_suffix", String, nullable=False, server_default=""),
     Index("apps_by_name", "name", "environment"),
     Index("apps_by_age", "created_at"),
     Index("apps_by_root", "root_app_id"),

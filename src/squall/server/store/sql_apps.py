@@ -38,6 +38,7 @@ def app_of(row: Mapping[Any, Any]) -> StoredApp:
         row["environment"],
         tuple(json.loads(row["ancestors"])),
         row["created_by"],
+        row["web_suffix"],
     )
 
 
@@ -55,6 +56,7 @@ def put_apps(connection: Connection, apps: Sequence[StoredApp]) -> list[None]:
             "ancestors": json.dumps(app.ancestors),
             "root_app_id": app.ancestors[0] if app.ancestors else "",
             "created_by": app.created_by,
+            "web_suffix": app.web_suffix,
         }
         for app in apps
     ]

@@ -32,18 +32,36 @@ async def test_suffix_is_the_programs_and_else_dev() -> None:
             assert await labels(stage, app_id) == [(label, ASGI)]
 
 
-async def test_suffix_comes_back_with_the_program_that_takes_the_app_up() -> None:
+@pytest.mark.parametrize("state", ["ephemeral", "detached"])
+async def test_suffix_stays_over_a_restart_also_where_its_program_has_gone(state: str) -> None:
     async with staged() as stage:
         app_id = new_id("ap")
-        await create(stage, app_id, "ann")
+        record = AppCreate(app_id, "shop", state, web_suffix="ann")
+        await stage.client.ask("AppCreate", record, AppCreated)
         site = FunctionCreate((make_spec(app_id, "site", web=WebSpec(ASGI)),))
         await stage.client.ask("FunctionCreate", site, FunctionCreated)
 
         await stage.restart()
         await stage.client.connect()
-        await create(stage, app_id, "ann")
 
         assert await labels(stage, app_id) == [("shop-site-ann", ASGI)]
+
+
+async def test_app_that_does_not_stay_runs_beside_the_deployed_one_of_its_name() -> None:
+    async with staged() as stage:
+        deployed = new_id("ap")
+        site = make_spec(deployed, "site", web=WebSpec(ASGI))
+        await stage.client.ask("AppCreate", AppCreate(deployed, "shop", "deployed"), AppCreated)
+        await stage.client.ask("FunctionCreate", FunctionCreate((site,)), FunctionCreated)
+
+        app_id = new_id("ap")
+        await create(stage, app_id, "")
+        await stage.client.ask(
+            "FunctionCreate", FunctionCreate((make_spec(app_id, "site", web=WebSpec(ASGI)),)), FunctionCreated
+        )
+
+        assert await labels(stage, deployed) == [("shop-site", ASGI)]
+        assert await labels(stage, app_id) == [("shop-site-dev", ASGI)]
 
 
 @pytest.mark.parametrize("suffix", ["Ann", "a-b", "a" * 17, "a.b", "a\n"])

@@ -53,6 +53,8 @@ _log = logging.getLogger("squall.server.dispatch.app.apps")
 LIVE = (wire.EPHEMERAL, wire.DETACHED, wire.DEPLOYED)
 ENVIRONMENTS_SHOWN = 5
 NAME_CHARS_MAX = 64
+DEV_SUFFIX = "dev"
+"""Behind the labels of apps that do not stay, if they say no other."""
 USER_CHARS_MAX = 200
 FUNCTIONS_MAX = 20_000
 END_GRACE_S = 1.0
@@ -79,14 +81,17 @@ class App:
         self.free_since: float | None = None
         self.is_left = False
         """Its program has ended: nobody comes back for it."""
-        self.web_suffix = ""
-        """Behind the labels of its web functions, while it is not deployed; empty for the usual one."""
         self.turn = asyncio.Lock()
         """Of whoever changes it: see `Apps.changing`."""
         self.stopping: asyncio.Future[None] | None = None
         """Set as soon as its end is asked for, which comes when it has its turn."""
         self.versions: dict[int, StoredVersion] = {}
         """Of one that is deployed: those that are kept."""
+
+    @property
+    def web_suffix(self) -> str:
+        """Behind the labels of its web functions; empty while it is deployed."""
+        return "" if self.row.state == wire.DEPLOYED else self.row.web_suffix or DEV_SUFFIX
 
     @property
     def version(self) -> int:
@@ -196,10 +201,6 @@ class Apps:
         if app.row.state != record.state:
             await self._set_state(app, record.state)
             check_going("AppCreate", app)
-        if app.web_suffix != record.web_suffix:
-            # No more is known of it after a restart than its program says.
-            app.web_suffix = record.web_suffix
-            self.on_change(app)
         if holder is not None:
             self._hold(app, holder)
         else:
@@ -240,7 +241,7 @@ class Apps:
             raise PlatformError(CONFLICT, f"AppCreate: app {row.app_id} is {row.state}; create another")
         row = StoredApp(
             record.app_id, record.name, record.state, self._clock.now(), None, record.tags, record.environment,
-            created_by=record.created_by,
+            created_by=record.created_by, web_suffix=record.web_suffix,
         )  # fmt: skip
         if not scope_app_id:
             await self._store.put_app(row)

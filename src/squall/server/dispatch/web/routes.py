@@ -19,9 +19,6 @@ from squall.server.dispatch.function.dispatcher import Dispatcher
 from squall.server.model.store import StoredApp
 from squall.server.model.web_label import label_of, webs_of
 
-SUFFIX = "dev"
-"""Behind the labels of apps that do not stay, if they say no other."""
-
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -147,10 +144,9 @@ class Routes:
                     del self._by_domain[domain]
         if app.stopping is not None:
             return
-        suffix = "" if app.row.state == DEPLOYED else app.web_suffix or SUFFIX
         made = []
         for dispatcher in app.dispatchers.values():
-            for name, label, web in _labels(app.row, suffix, dispatcher.spec):
+            for name, label, web in _labels(app.row, app.web_suffix, dispatcher.spec):
                 route = Route(label, app, dispatcher, name, web)
                 made.append(route)
                 self._by_label.setdefault(label, []).append(route)
