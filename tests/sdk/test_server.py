@@ -28,10 +28,11 @@ from squall.protocol.function import (
 )
 from squall.protocol.guest import Boot
 from squall.protocol.ids import new_id
-from squall.protocol.web import SERVER, WebSpec
+from squall.protocol.web import SERVER, WebAddressList, WebSpec
 from squall.sdk import _client, _output
 from squall.sdk._pending import run
 from squall.sdk._server_options import whole_target
+from squall.sdk._web_address import addresses
 from squall.types import ServerAutoscalerSettings, ServerInfo, ServerStats
 from tests.sdk.double import ServerDouble
 from tests.sdk.real_server import RealServer
@@ -64,6 +65,11 @@ class Desk:
 
 @app.function()
 def plain() -> None: ...
+
+
+@app.function()
+@squall.asgi_app()
+def page() -> None: ...
 
 
 def bare() -> Any:
@@ -235,10 +241,10 @@ def test_server_has_a_name_and_parentheses() -> None:
 
 
 def test_app_tells_its_servers_from_functions_and_classes() -> None:
-    assert list(app.registered_functions) == ["plain"]
+    assert list(app.registered_functions) == ["plain", "page"]
     assert list(app.registered_classes) == ["Desk"]
     assert app.registered_servers == {"Counter": counter}
-    assert list(app.served_functions) == ["Counter", "Desk", "plain"]
+    assert list(app.served_functions) == ["Counter", "Desk", "plain", "page"]
     assert squall.App("other").include(app).registered_servers == {"Counter": counter}
 
 
@@ -392,6 +398,14 @@ def test_app_tells_servers_apart(real_server: RealServer) -> None:
     assert sorted(info.functions) == ["plain", "site"]
     assert list(stats.servers.by_name) == ["Counter"]
     assert sorted(stats.functions.by_name) == ["plain", "site"]
+
+
+def test_servers_are_found_behind_the_first_page(server: ServerDouble) -> None:
+    server.addresses_max = 1
+    with app.run():
+        found = run(addresses(_client.current(), WebAddressList(app.app_id or "")))
+
+    assert [one.label for one in found] == ["shop-counter-dev", "shop-page-dev"]
 
 
 def test_info_of_a_function_has_its_address(real_server: RealServer) -> None:

@@ -161,7 +161,6 @@ def test_web_function_has_no_options_of_its_own(server: ServerDouble) -> None:
 
 
 def test_run_tells_where_its_web_functions_are(server: ServerDouble) -> None:
-    server.addresses_max = 1
     said = io.StringIO()
     with _output.use(_output.PlainOutput(io.StringIO(), said)), app.run():
         pass
@@ -170,6 +169,20 @@ def test_run_tells_where_its_web_functions_are(server: ServerDouble) -> None:
         "Web function find: http://search-dev.localhost:1",
         "Web function Desk.page: http://shop-desk-page-dev.localhost:1",
         "Web function site: http://shop-site-dev.localhost:1",
+    ]
+
+
+def test_run_tells_of_some_where_there_are_many(server: ServerDouble) -> None:
+    server.addresses_max = 2
+    said = io.StringIO()
+    with _output.use(_output.PlainOutput(io.StringIO(), said)), app.run():
+        app_id = app.app_id
+        assert site.get_web_url() == "http://127.0.0.1:1/w/shop-site-dev"
+
+    lines = [line for line in said.getvalue().splitlines() if "eb function" in line]
+    assert lines[1:] == [
+        "Web function Desk.page: http://shop-desk-page-dev.localhost:1",
+        f"There are more web functions: squall app info {app_id}",
     ]
 
 

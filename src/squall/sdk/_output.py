@@ -63,6 +63,9 @@ class Output:
     def web_created(self, what: str, name: str, url: str) -> None:
         """A web function, or a server, answers requests there."""
 
+    def web_left(self, app_id: str) -> None:
+        """There are more of those than were told."""
+
     def schedules_rest(self, names: list[str]) -> None:
         """These functions have a schedule, and the app is none that is followed."""
 
@@ -146,6 +149,10 @@ class PlainOutput(Output):
     def web_created(self, what: str, name: str, url: str) -> None:
         """See `Output`."""
         self._say(f"{what} {name}: {url}")
+
+    def web_left(self, app_id: str) -> None:
+        """See `Output`."""
+        self._say(f"There are more web functions: squall app info {app_id}")
 
     def schedules_rest(self, names: list[str]) -> None:
         """See `Output`."""

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from squall.sdk._client import Client
     from squall.sdk._output import Output
 
+SHOWN_MAX = 50
+"""Of an app that begins to run."""
+
 
 async def addresses(client: Client, asked: WebAddressList) -> list[WebAddress]:
     """All there are of an app or function, by label."""
@@ -43,8 +46,11 @@ def shown_name(address: WebAddress) -> str:
 
 
 async def announce(client: Client, app_id: str, specs: Iterable[FunctionSpec], output: Output) -> None:
-    """Tell where the web functions among these are found, as browsers have it."""
+    """Tell where the web functions among these are found, as browsers have it; the first ones, of many."""
     if any(spec.web is not None or any(one.web for one in spec.definition.methods) for spec in specs):
-        for one in await addresses(client, WebAddressList(app_id)):
+        listing = await client.request("WebAddressList", WebAddressList(app_id), WebAddressListing)
+        for one in listing.addresses[:SHOWN_MAX]:
             what = "Server" if one.kind == SERVER else "Web function"
             output.web_created(what, shown_name(one), one.url)
+        if listing.is_cut or len(listing.addresses) > SHOWN_MAX:
+            output.web_left(app_id)
