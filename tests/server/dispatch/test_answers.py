@@ -30,6 +30,7 @@ from squall.protocol.methods import CLIENT, METHODS, UNARY
 from squall.protocol.parameters import encode
 from squall.protocol.records import to_wire
 from squall.protocol.server import ServerStatusRequest
+from squall.protocol.web import WebAddressList
 from tests.server.dispatch.app.test_variants import MODEL
 from tests.server.dispatch.deploying import deployable, prepare, publish
 from tests.server.doubles import FakeClient, Stage, staged
@@ -71,6 +72,7 @@ ASKED: dict[str, Callable[[str, str, str, str], Any]] = {
     "TemplateDrop": lambda app_id, base, variant, call_id: template.TemplateDrop(app=app_id),
     "TemplateList": lambda app_id, base, variant, call_id: template.TemplateList(app_id),
     "VariantList": lambda app_id, base, variant, call_id: window.VariantList(base),
+    "WebAddressList": lambda app_id, base, variant, call_id: WebAddressList(app_id),
 }
 ELSEWHERE = frozenset({
     # They answer with bytes of the user's, or with no more than an id or a count.
