@@ -80,6 +80,7 @@ def test_method_of_a_class_has_its_own() -> None:
         (lambda: squall.web_server(0), "port=0 must be an integer from 1 to 65535"),
         (lambda: squall.web_server(80, startup_timeout=0), "startup_timeout=0 must be a number of seconds above 0"),
         (lambda: squall.asgi_app(made), "write @squall.asgi_app() with parentheses"),
+        (lambda: squall.fastapi_endpoint("POST"), "'POST' must be given by name"),
     ],
 )
 def test_impossible_values_are_refused_by_name(make: Any, message: str) -> None:

@@ -165,8 +165,10 @@ def _domains(what: str, given: object) -> tuple[str, ...]:
 
 
 def _refuse_bare(what: str, wrong: object) -> None:
-    if wrong is not None:
+    if callable(wrong):
         raise InvalidError(f"write {what} with parentheses")
+    if wrong is not None:
+        raise InvalidError(f"{what}: {value_text(wrong)} must be given by name, as in label=…")
 
 
 def _check_function(where: str, kind: str, raw: Any) -> None:
