@@ -17,10 +17,9 @@ of it (`port.py`).
 
 from __future__ import annotations
 
-import json
+import struct
 
-from squall.protocol.frames import Frame, FrameDecoder, encode
-from squall.protocol.records import record, replace, to_wire
+from squall.protocol.records import record, replace
 
 ENDPOINT = "fastapi_endpoint"
 ASGI = "asgi_app"
@@ -117,30 +116,6 @@ class WebAddressListing:
 
 
 @record
-class WebRequest:
-    """The head of a request, as ASGI has it."""
-
-    type: str
-    """`http` or `websocket`."""
-    method: str
-    scheme: str
-    path: str
-    raw_path: str
-    query: str
-    headers: tuple[str, ...] = ()
-    """A name in lower case and its value, in turns; each character is a byte."""
-    http_version: str = "1.1"
-    root_path: str = ""
-    client_host: str = ""
-    client_port: int = 0
-    server_host: str = ""
-    server_port: int = 0
-    subprotocols: tuple[str, ...] = ()
-    has_more: bool = False
-    """Of its body, after what comes with it."""
-
-
-@record
 class WebIn:
     """Something of a request for the guest that runs it; bytes are in the body."""
 
@@ -180,26 +155,120 @@ class WebCredit:
     byte_count: int
 
 
+# The values of inputs and outputs are not JSON: a server reads and writes tens of thousands a second.
+
+
+@record
+class WebRequest:
+    """The head of a request, as ASGI has it."""
+
+    type: str
+    """`http` or `websocket`."""
+    method: str
+    scheme: str
+    raw_path: str
+    query: str = ""
+    headers: tuple[str, ...] = ()
+    """A name in lower case and its value, in turns; each character is a byte."""
+    http_version: str = "1.1"
+    root_path: str = ""
+    client_host: str = ""
+    client_port: int = 0
+    server_host: str = ""
+    server_port: int = 0
+    subprotocols: tuple[str, ...] = ()
+    has_more: bool = False
+    """Of its body, after what comes with it."""
+
+
 @record
 class WebResponse:
     """A whole response, or what is left of one that was begun (status 0); its body, or the end of it, is beside it."""
 
     status: int = 0
     headers: tuple[str, ...] = ()
+    """As of `WebRequest`."""
 
 
-def encode_value(head: WebRequest | WebResponse, body: bytes) -> bytes:
-    """A request, or a response, as the value of an input or output."""
-    return encode(Frame(json.dumps(to_wire(head), separators=(",", ":")).encode(), body))
+REQUEST_FIELDS = 13
+"""Of a request's head before its headers."""
+_LENGTH = struct.Struct("<I")
 
 
-def decode_value(value: bytes) -> tuple[bytes, bytes]:
-    """The head, which is JSON, and what is beside it.
+def encode_request(request: WebRequest, body: bytes) -> bytes:
+    """A request as the value of an input: see `joined_request`.
 
     Raises:
-        ValueError: the bytes are no request and no response.
+        ValueError: something of it has a NUL in it.
     """
-    frames = FrameDecoder().feed(value)
-    if len(frames) != 1:
-        raise ValueError("the value of an input or output is no encoded request or response")
-    return frames[0].header, frames[0].body
+    fields = [
+        request.type, request.method, request.scheme, request.http_version, request.raw_path, request.query,
+        request.root_path, request.client_host, str(request.client_port), request.server_host,
+        str(request.server_port), ",".join(request.subprotocols), "1" if request.has_more else "", *request.headers,
+    ]  # fmt: skip
+    if any("\0" in field for field in fields):
+        raise ValueError("a request with a NUL in its head")
+    return joined_request([field.encode("latin-1") for field in fields], body)
+
+
+def joined_request(fields: list[bytes], body: bytes = b"") -> bytes:
+    """The same of what is in bytes already: the fields of `WebRequest` in the order of `encode_request`, then names and
+    values of headers, with NULs between. None of them may have one in it."""
+    head = b"\0".join(fields)
+    return _LENGTH.pack(len(head)) + head + body
+
+
+def split_request(value: bytes) -> tuple[list[bytes], bytes]:
+    """The fields of a request, as of `joined_request`, and what there is of its body.
+
+    Raises:
+        ValueError: the bytes are no request.
+    """
+    head, body = _halves(value)
+    fields = head.split(b"\0")
+    if len(fields) < REQUEST_FIELDS or not len(fields) % 2:
+        raise ValueError(f"a request of {len(fields)} fields")
+    return fields, body
+
+
+def encode_response(status: int, lines: bytes, body: bytes) -> bytes:
+    """A response as the value of an output; `lines` are its headers as HTTP/1.1 writes them."""
+    head = b"%d\r\n%b" % (status, lines)
+    return _LENGTH.pack(len(head)) + head + body
+
+
+def split_response(value: bytes) -> tuple[int, bytes, bytes]:
+    """Status, lines of headers and body of one.
+
+    Raises:
+        ValueError: the bytes are no response.
+    """
+    head, body = _halves(value)
+    status, _, lines = head.partition(b"\r\n")
+    return int(status), lines, body
+
+
+def decode_response(value: bytes) -> tuple[WebResponse, bytes]:
+    """The same as a record.
+
+    Raises:
+        ValueError: the bytes are no response.
+    """
+    status, lines, body = split_response(value)
+    flat: list[str] = []
+    for line in lines.split(b"\r\n"):
+        if line:
+            name, separator, text = line.partition(b": ")
+            if not separator:
+                raise ValueError("a response with a header that is none")
+            flat += (name.decode("latin-1"), text.decode("latin-1"))
+    return WebResponse(status, tuple(flat)), body
+
+
+def _halves(value: bytes) -> tuple[bytes, bytes]:
+    if len(value) < _LENGTH.size:
+        raise ValueError("the value of an input or output is no request and no response")
+    end = _LENGTH.size + _LENGTH.unpack_from(value)[0]
+    if end > len(value):
+        raise ValueError("the value of an input or output is cut off")
+    return value[_LENGTH.size : end], value[end:]

@@ -14,7 +14,6 @@ import pytest
 from squall.protocol.call import CANCELLED, FAILED, SUCCEEDED, InputBatch, InputRefs, decode_failure
 from squall.protocol.function import BY_FILE, Definition, MethodSpec
 from squall.protocol.guest import Boot, GuestStop, Ready, StartupFailed
-from squall.protocol.records import from_wire
 from squall.protocol.web import (
     ACCEPT,
     ASGI,
@@ -33,8 +32,8 @@ from squall.protocol.web import (
     WebRequest,
     WebResponse,
     WebSpec,
-    decode_value,
-    encode_value,
+    decode_response,
+    encode_request,
 )
 from tests.guest.started_guest import CALL, CONTAINER, Process, Way, start_process, ways
 
@@ -76,6 +75,9 @@ def app():
         headers = [(b"content-type", b"text/plain")]
         if path == "/raise":
             raise RuntimeError("before it began")
+        if path == "/split":
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"x", b"y\\r\\nset-cookie: z")]})
+            await send({"type": "http.response.body", "body": b""})
         if path == "/silent":
             return
         if path == "/wait":
@@ -194,15 +196,15 @@ class Guest:
 
     def ask(self, path: str = "/", body: bytes = b"", **more: object) -> int:
         """Begin a request; returns its index."""
-        head = WebRequest("http", "GET", "http", path, path, "a=1", **more)  # type: ignore[arg-type]
+        head = WebRequest("http", "GET", "http", path, "a=1", **more)  # type: ignore[arg-type]
         return self._give(head, body)
 
     def connect(self, path: str = "/") -> int:
-        return self._give(WebRequest("websocket", "GET", "ws", path, path, "", subprotocols=("chat",)))
+        return self._give(WebRequest("websocket", "GET", "ws", path, subprotocols=("chat",)))
 
     def _give(self, head: WebRequest, body: bytes = b"") -> int:
         index, self._index = self._index, self._index + 1
-        value = encode_value(head, body)
+        value = encode_request(head, body)
         self.agent.say("Inputs", InputBatch(CALL, (index,), (len(value),), (0,)), value)
         return index
 
@@ -219,8 +221,7 @@ class Guest:
         """The response that an output is, or the end of one."""
         status, value = self.process.output()
         assert status == SUCCEEDED, decode_failure(value)
-        head, body = decode_value(value)
-        return from_wire(WebResponse, json.loads(head)), body
+        return decode_response(value)
 
 
 @pytest.fixture(params=ways())
@@ -326,7 +327,7 @@ def test_no_more_leaves_than_a_window(guest: Guest) -> None:
     assert guest.response() == (WebResponse(), b"end")
 
 
-@pytest.mark.parametrize("path", ["/raise", "/silent", "/raise-late"])
+@pytest.mark.parametrize("path", ["/raise", "/silent", "/raise-late", "/split"])
 def test_application_that_fails_is_a_failed_input(guest: Guest, path: str) -> None:
     guest.serve("app", ASGI)
     guest.ask(path)
@@ -505,7 +506,7 @@ def test_class_answers_requests_and_calls(data_dir: Path) -> None:
         definition = Definition(BY_FILE, "web_class", "Site", is_class=True, methods=methods)
         process.introduce(Boot(CONTAINER, "ap-1", "app", "fu-1", "Site", definition, max_inputs=2))
         guest.agent.expect("Ready", Ready)
-        value = encode_value(WebRequest("http", "GET", "http", "/", "/", ""), b"")
+        value = encode_request(WebRequest("http", "GET", "http", "/"), b"")
         guest.agent.say("Inputs", InputBatch(CALL, (0,), (len(value),), (0,), method="other"), value)
         assert guest.response() == (WebResponse(200), b"site")
         guest.agent.say("GuestStop", GuestStop())

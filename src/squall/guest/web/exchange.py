@@ -10,12 +10,11 @@ application does not take waits in its client.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from squall.protocol.records import from_wire
 from squall.protocol.web import (
     ACCEPT,
     BYTES,
@@ -23,16 +22,15 @@ from squall.protocol.web import (
     CLOSE,
     DATA,
     GONE,
+    REQUEST_FIELDS,
     START,
     TEXT,
     WINDOW_BYTES,
     WebCredit,
     WebIn,
     WebOut,
-    WebRequest,
-    WebResponse,
-    decode_value,
-    encode_value,
+    encode_response,
+    split_request,
 )
 
 if TYPE_CHECKING:
@@ -54,37 +52,43 @@ class Misused(Exception):
 class Exchange:
     """A request that an application is about to answer."""
 
+    __slots__ = (
+        "_events", "_has_event", "_has_room", "_headers", "_is_asked", "_is_cut", "_is_ended", "_is_gone", "_is_socket",
+        "_is_started", "_is_whole", "_link", "_one", "_room", "_starting", "_status", "_taken", "_value", "scope",
+    )  # fmt: skip
+
     def __init__(self, one: Input, link: Link, state: dict[str, Any]) -> None:
         """`state` is the one of the application's lifespan.
 
         Raises:
             ValueError: the input is no request.
         """
-        head, body = decode_value(one.value)
-        request = from_wire(WebRequest, json.loads(head))
+        fields, body = split_request(one.value)
+        has_more = bool(fields[12])
         self._one = one
         self._link = link
-        self._is_socket = request.type == "websocket"
-        self.scope = scope_of(request, state)
-        self._events: deque[Event] = deque()
+        self.scope = scope_of(fields, state)
+        self._is_socket = fields[0] != b"http"
+        first: Event = {"type": "websocket.connect"}
+        if not self._is_socket:
+            first = {"type": "http.request", "body": body, "more_body": has_more}
+        self._events: deque[Event] = deque((first,))
         """What has come and was not received."""
-        self._has_event = asyncio.Event()
+        self._has_event: asyncio.Event | None = None
+        """Of who waits for more."""
         self._is_asked = self._is_socket
         """The server knows that more of the request is wanted."""
         self._taken = 0
         """Bytes that the application has received and that the server has not been told of."""
-        self._is_whole = not request.has_more
+        self._is_whole = not has_more
         """All of the body has come, or was asked for and never will."""
         self._is_gone = False
-        if self._is_socket:
-            self._events.append({"type": "websocket.connect"})
-        else:
-            self._events.append({"type": "http.request", "body": body, "more_body": request.has_more})
         self._room = WINDOW_BYTES
         """How much more may be sent."""
-        self._has_room = asyncio.Event()
+        self._has_room: asyncio.Event | None = None
+        """Of who waits to send."""
         self._status = 0
-        self._headers: tuple[str, ...] = ()
+        self._headers: Any = ()
         self._starting: asyncio.Handle | None = None
         self._is_started = False
         """The client has been told how its response begins."""
@@ -124,7 +128,7 @@ class Exchange:
     def credited(self, record: WebCredit) -> None:
         """The server has taken so much of the response."""
         self._room += record.byte_count
-        if self._room > 0:
+        if self._room > 0 and self._has_room is not None:
             self._has_room.set()
 
     def gone(self, code: int = _LOST, reason: str = "", *, is_cut: bool = False) -> None:
@@ -134,7 +138,8 @@ class Exchange:
         if self._is_gone:
             return
         self._is_gone = True
-        self._has_room.set()
+        if self._has_room is not None:
+            self._has_room.set()
         if self._is_socket:
             self._put({"type": "websocket.disconnect", "code": code, "reason": reason})
         else:
@@ -142,7 +147,8 @@ class Exchange:
 
     def _put(self, event: Event) -> None:
         self._events.append(event)
-        self._has_event.set()
+        if self._has_event is not None:
+            self._has_event.set()
 
     # The application's side
 
@@ -151,6 +157,7 @@ class Exchange:
         if not self._events and self._is_ended and not self._is_socket:
             return {"type": "http.disconnect"}
         while not self._events:
+            self._has_event = self._has_event or asyncio.Event()
             self._has_event.clear()
             await self._has_event.wait()
         event = self._events.popleft()
@@ -199,7 +206,7 @@ class Exchange:
     def _start(self, event: Event) -> None:
         if self._status or self._is_started:
             raise Misused("the application began a second response")
-        self._status, self._headers = int(event["status"]), _headers(event.get("headers", ()))
+        self._status, self._headers = int(event["status"]), event.get("headers", ())
         # A response that is whole follows in the same turn: no client waits for its head alone.
         self._starting = asyncio.get_running_loop().call_soon(self._send_start, b"")
 
@@ -210,13 +217,13 @@ class Exchange:
             raise Misused("the application sent more after the end of its response")
         data = bytes(data)
         if not has_more and not self._is_started and len(data) <= CHUNK_BYTES_MAX:
-            self._end(WebResponse(self._status, self._headers), data)
+            self._end(self._status, lines_of(self._headers), data)
             return
         for place in range(0, max(len(data), 1), CHUNK_BYTES_MAX):
             chunk = data[place : place + CHUNK_BYTES_MAX]
             is_last = not has_more and place + CHUNK_BYTES_MAX >= len(data)
             if is_last and self._is_started:
-                self._end(WebResponse(), chunk)
+                self._end(0, b"", chunk)
                 return
             await self._wait_room()
             if self._is_gone:
@@ -232,13 +239,13 @@ class Exchange:
         if self._starting is not None:
             self._starting.cancel()
         self._is_started = True
-        self._out(START, chunk, status=self._status, headers=self._headers)
+        self._out(START, chunk, status=self._status, headers=_headers(self._headers))
 
-    def _end(self, response: WebResponse, data: bytes) -> None:
+    def _end(self, status: int, lines: bytes, data: bytes) -> None:
         if self._starting is not None:
             self._starting.cancel()
         self._is_ended = True
-        self._value = b"" if self._is_cut else encode_value(response, data)
+        self._value = b"" if self._is_cut else encode_response(status, lines, data)
 
     async def _message(self, event: Event) -> None:
         await self._wait_room()
@@ -251,6 +258,7 @@ class Exchange:
 
     async def _wait_room(self) -> None:
         while self._room <= 0 and not self._is_gone:
+            self._has_room = self._has_room or asyncio.Event()
             self._has_room.clear()
             await self._has_room.wait()
 
@@ -266,32 +274,48 @@ class Exchange:
             self._is_cut = True
 
 
-def scope_of(request: WebRequest, state: dict[str, Any]) -> Scope:
+def scope_of(fields: list[bytes], state: dict[str, Any]) -> Scope:
     """A request as an application sees it."""
-    names = request.headers
+    kind, method, scheme, version, raw_path, query, root_path, host, port, server_host, server_port, protocols, _ = (
+        fields[:REQUEST_FIELDS]
+    )
+    path = raw_path.decode("latin-1")
     scope: Scope = {
-        "type": request.type,
+        "type": kind.decode(),
         "asgi": _ASGI,
-        "http_version": request.http_version,
-        "scheme": request.scheme,
-        "path": request.path,
-        "raw_path": request.raw_path.encode("latin-1"),
-        "query_string": request.query.encode("latin-1"),
-        "root_path": request.root_path,
-        "headers": [
-            (names[place].encode("latin-1"), names[place + 1].encode("latin-1")) for place in range(0, len(names), 2)
-        ],
-        "client": (request.client_host, request.client_port) if request.client_host else None,
-        "server": (request.server_host, request.server_port) if request.server_host else None,
+        "http_version": version.decode(),
+        "scheme": scheme.decode(),
+        "path": unquote(path) if "%" in path else path,
+        "raw_path": raw_path,
+        "query_string": query,
+        "root_path": root_path.decode("latin-1"),
+        "headers": list(zip(fields[REQUEST_FIELDS::2], fields[REQUEST_FIELDS + 1 :: 2], strict=True)),
+        "client": (host.decode(), int(port)) if host else None,
+        "server": (server_host.decode(), int(server_port)) if server_host else None,
         "state": state.copy(),
     }
-    if request.type == "websocket":
-        scope["subprotocols"] = list(request.subprotocols)
-        scope["extensions"] = {"websocket.http.response": {}}
-    else:
-        scope["method"] = request.method
+    if kind == b"http":
+        scope["method"] = method.decode()
         scope["extensions"] = {}
+    else:
+        scope["subprotocols"] = protocols.decode("latin-1").split(",") if protocols else []
+        scope["extensions"] = {"websocket.http.response": {}}
     return scope
+
+
+def lines_of(pairs: Any) -> bytes:
+    """Headers as HTTP/1.1 writes them.
+
+    Raises:
+        Misused: one of them would be two.
+    """
+    pieces: list[bytes] = []
+    for name, value in pairs:
+        pieces += (name, b": ", value, b"\r\n")
+    lines = b"".join(pieces)
+    if lines.count(b"\n") * 4 != len(pieces) or lines.count(b"\r") * 4 != len(pieces):
+        raise Misused("the application sent a header with a line break in it")
+    return lines
 
 
 def _headers(pairs: Any) -> tuple[str, ...]:

@@ -125,7 +125,6 @@ class Ingress:
             scope["type"],
             scope.get("method", "GET"),
             scope["scheme"],
-            scope["path"],
             (scope.get("raw_path") or b"").decode("latin-1"),
             scope["query_string"].decode("latin-1"),
             of_request(scope, root_path),

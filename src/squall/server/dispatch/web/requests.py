@@ -6,14 +6,12 @@ then there is the next. So what comes in one turn of the event loop leaves in on
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import TYPE_CHECKING
 
 from squall.protocol.call import SUCCEEDED, Failure, InputBatch, ItemBatch, OutputBatch, cut, decode_failure
 from squall.protocol.ids import new_id
-from squall.protocol.records import from_wire
-from squall.protocol.web import PROXIES, WEB, WebCredit, WebOut, WebRequest, WebResponse, decode_value, encode_value
+from squall.protocol.web import PROXIES, WEB, WebCredit, WebOut, WebRequest, decode_response, encode_request
 from squall.server.dispatch.function.input import Call
 from squall.server.dispatch.web.exchange import Exchange
 from squall.server.dispatch.web.proxied import Proxied, Proxies
@@ -62,7 +60,7 @@ class Requests:
         index = call.input_count
         exchange: Exchange
         if call.proxy is None:
-            exchange, value = Exchange(call.call_id, index), encode_value(head, body)
+            exchange, value = Exchange(call.call_id, index), encode_request(head, body)
         else:
             exchange, value = Proxied(call.call_id, index, head, body, route.web.port), b""
         self._exchanges[call.call_id][index] = exchange
@@ -181,6 +179,5 @@ def _response(value: bytes) -> Out | None:
     """The response that an output is, or the end of one; None where all was sent before."""
     if not value:
         return Out(END, b"")
-    head, body = decode_value(value)
-    response = from_wire(WebResponse, json.loads(head))
+    response, body = decode_response(value)
     return Out(END, body, response.status, response.headers)
