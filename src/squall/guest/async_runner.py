@@ -42,7 +42,7 @@ from squall.sdk import _container
 _LOOP_PACKAGES = frozenset({"asyncio", "selectors", "threading", "concurrent", "uvloop", "weakref", "_weakrefset"})
 """Where the main thread is between two steps of user code, if nobody has called them but the loop."""
 _CALLERS = frozenset({
-    "_outcome", "_answered", "_made", "_send_items", "send_items", "run", "_enter_async", "leave_async",
+    "_outcome", "_outcome_of", "_made", "_send_items", "send_items", "run", "_enter_async", "leave_async",
 })  # fmt: skip
 """Functions of the guest that call user code on the loop."""
 

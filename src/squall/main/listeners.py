@@ -67,7 +67,7 @@ async def _serve(
         )
     names = loopback_names | set(config.http_names)
     app = ingress(http.make_app(control, token, names, extras), control.web, names)
-    async with serving(app, listener, config.tls_cert, config.tls_key, app.is_for_api):
+    async with serving(app, listener, config.tls_cert, config.tls_key, app.is_for_api, app.lane):
         await stop.wait()
 
 

@@ -159,7 +159,7 @@ async def web_stage(
         web.port = listener.getsockname()[1]
         ticking = asyncio.ensure_future(_tick(stage))
         try:
-            async with serving(web.ingress, listener, is_for_api=web.ingress.is_for_api):
+            async with serving(web.ingress, listener, is_for_api=web.ingress.is_for_api, lane=web.ingress.lane):
                 yield web
         finally:
             ticking.cancel()

@@ -6,10 +6,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import time
 from collections.abc import Callable
 
 from squall.guest.async_runner import AsyncRunner
-from squall.guest.inbox import Key, Stopping, Work
+from squall.guest.inbox import Input, Key, Stopping, Work
 from squall.guest.link import LinkLost
 from squall.guest.runner import Outcome, RunnerParts, cancelled, end_forked, failed
 from squall.guest.web.applications import Applications, Web
@@ -18,6 +19,7 @@ from squall.protocol.call import SUCCEEDED
 from squall.protocol.codec import Envelope
 from squall.protocol.guest import Boot
 from squall.protocol.web import WebCredit, WebIn
+from squall.sdk import _container
 
 
 class WebRunner(AsyncRunner):
@@ -110,36 +112,60 @@ class WebRunner(AsyncRunner):
 
     # Running
 
+    def _start(self, item: Work) -> None:
+        one = item.inputs[0]
+        web = self._applications.get(one.method)
+        if web is None or self._cancelled_early:
+            super()._start(item)
+        else:
+            self._running[one.keys[0]] = asyncio.ensure_future(self._run_request(one, web))
+
+    async def _run_request(self, one: Input, web: Web) -> None:
+        """As `_run_one`, in one piece: it is done for every request."""
+        inbox, key = self._parts.inbox, one.keys[0]
+        inbox.began()
+        token = _container.begin_input(one.input_id, one.call_id)
+        started_ns = time.perf_counter_ns()
+        try:
+            outcome = await self._outcome_of(one, web)
+        finally:
+            _container.end_input(token)
+            inbox.ended()
+            self._running.pop(key, None)
+        run_us = (time.perf_counter_ns() - started_ns) // 1000
+        self._parts.end_input(one)
+        if self._parts.interrupter.is_ending and outcome[0] != SUCCEEDED:
+            # Interrupted: its client hears that its container has ended.
+            inbox.answered(one)
+            return
+        self._answer(one, outcome, run_us)
+
     async def _outcome(self, item: Work) -> Outcome:
         web = self._applications.get(item.inputs[0].method)
-        if web is None:
-            return await super()._outcome(item)
+        return await (super()._outcome(item) if web is None else self._outcome_of(item.inputs[0], web))
+
+    async def _outcome_of(self, one: Input, web: Web) -> Outcome:
+        key, exchange = one.keys[0], None
         try:
-            return await self._answered(item, web)
+            exchange = self._exchanges[key] = Exchange(one, self._parts.link, web.lifespan.state)
+            await web.application(exchange.scope, exchange.receive, exchange.send)
+            if os.getpid() != self._pid:
+                end_forked(None)
+            return SUCCEEDED, exchange.outcome(), ""
         except (asyncio.CancelledError, Stopping) as error:
             if os.getpid() != self._pid:
                 end_forked(error)
             return cancelled()
         except BaseException as error:
-            if isinstance(error, GeneratorExit) and not self._is_run_by_loop(item):
+            if isinstance(error, GeneratorExit) and asyncio.current_task() is not self._running.get(key):
                 raise  # Python takes the coroutine down
             if os.getpid() != self._pid:
                 end_forked(error)
             return failed(error)
-
-    async def _answered(self, item: Work, web: Web) -> Outcome:
-        one = item.inputs[0]
-        exchange = Exchange(one, self._parts.link, web.lifespan.state)
-        key = item.keys[0]
-        self._exchanges[key] = exchange
-        try:
-            await web.application(exchange.scope, exchange.receive, exchange.send)
-            if os.getpid() != self._pid:
-                end_forked(None)
-            return SUCCEEDED, exchange.outcome(), ""
         finally:
-            del self._exchanges[key]
-            exchange.gone()  # for what may still hold on to it
+            if exchange is not None:
+                del self._exchanges[key]
+                exchange.gone()  # for what may still hold on to it
 
     def _answer(self, item: Work, outcome: Outcome, run_us: int) -> None:
         self._parts.answer(item, outcome, run_us)

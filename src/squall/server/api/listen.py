@@ -6,7 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 from starlette.types import ASGIApp, Scope
@@ -25,6 +25,13 @@ KEEP_ALIVE_S = 30
 SHUTDOWN_S = 3
 FRAMES_BYTES_MAX = 4 * (HEADER_BYTES_MAX + BODY_BYTES_MAX)
 """Of one WebSocket message: frames that were sent in one turn of the loop travel together."""
+
+
+class Lane(Protocol):
+    """A shorter way than by an application."""
+
+    def takes(self, protocol: HttpToolsProtocol) -> bool:
+        """Whether the request whose head has come goes that way: nothing else is made of it then."""
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -80,7 +87,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Called by the parser."""
         self._is_in_head = False
         self._stop_timer()
-        super().on_headers_complete()
+        config: Any = self.config
+        if config.lane is None or not config.lane.takes(self):
+            super().on_headers_complete()
 
     def _stop_timer(self) -> None:
         if self._head_timer is not None:
@@ -100,14 +109,17 @@ async def serving(
     tls_cert: str | None = None,
     tls_key: str | None = None,
     is_for_api: Callable[[Scope], bool] = lambda scope: True,
+    lane: Lane | None = None,
 ) -> AsyncIterator[None]:
     """Serve while the context is open; leaving lets answers finish for some seconds.
 
     Args:
         is_for_api: of a WebSocket that is asked for: whether it will carry frames of ours, which may be large.
+        lane: a shorter way for some requests.
     """
     config = _Config(app, FRAMES_BYTES_MAX, tls_cert, tls_key)
     config.is_for_api, config.of_others = is_for_api, _Config(app, web.MESSAGE_BYTES_MAX, tls_cert, tls_key)
+    config.lane = lane
     config.load()
     config.of_others.load()
     # Uvicorn's protocols without its `Server`, which takes over the signals and wakes up ten times a second.
@@ -131,6 +143,7 @@ class _Config(uvicorn.Config):
 
     is_for_api: Callable[[Scope], bool]
     of_others: uvicorn.Config
+    lane: Lane | None = None
 
     def __init__(self, app: ASGIApp, message_bytes_max: int, tls_cert: str | None, tls_key: str | None) -> None:
         super().__init__(

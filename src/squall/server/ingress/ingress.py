@@ -12,14 +12,16 @@ import socket
 import struct
 from collections import OrderedDict
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, unquote, urlencode
 
 from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from squall.protocol.ids import new_id
 from squall.protocol.web import ACCEPT, BYTES, CLOSE, DATA, SERVER, START, TEXT, WebRequest
 from squall.server.ingress.answers import Answer, busy, of_failure
 from squall.server.ingress.headers import has_body, host_of, of_request, of_response
+from squall.server.ingress.lane import LOOK_S, Lane, Passing
 from squall.server.model.web import CONNECTION, END, LATE, Busy, Exchange, Out, RequestFailed, Route, Web
 
 PATH = "/w/"
@@ -51,6 +53,7 @@ class Ingress:
         self._own_names = own_names
         self._answer_s = answer_s
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self.lane = Lane(web, own_names, self, min(LOOK_S, answer_s))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See ASGI."""
@@ -157,6 +160,36 @@ class Ingress:
             await answer(busy(str(error)), send)
             return
         await _Http(self, scope, receive, send, route, exchange).run(has_more=has_more)
+
+    def go_on(self, passing: Passing) -> None:
+        """See `lane.Long`."""
+        assert passing.exchange is not None, "it has begun"
+        protocol: Any = passing.protocol
+        scope = protocol.scope
+        scope["method"] = protocol.parser.get_method().decode("ascii")
+        path, _, query = protocol.url.partition(b"?")
+        scope.update(path=unquote(path.decode("latin-1")), raw_path=path, query_string=query)
+        cycle = RequestResponseCycle(
+            scope=scope,
+            transport=protocol.transport,
+            flow=protocol.flow,
+            logger=protocol.logger,
+            access_logger=protocol.access_logger,
+            access_log=False,
+            default_headers=protocol.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=False,
+            keep_alive=passing.keep_alive,
+            on_response=protocol.on_response_complete,
+        )
+        cycle.more_body = False
+        protocol.cycle = cycle
+        taken_in = passing.exchange
+
+        async def respond(scope: Scope, receive: Receive, send: Send) -> None:
+            await _Http(self, scope, receive, send, passing.route, taken_in).run()
+
+        protocol._start_asgi_task(cycle, respond)
 
     def _kept_for(self, route: Route, scope: Scope) -> tuple[str, Exchange | None]:
         """The request that a client comes back for, and what it is kept under."""

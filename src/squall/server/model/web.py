@@ -75,6 +75,16 @@ class Exchange(Protocol):
         """
 
 
+class Whole(Protocol):
+    """Who takes a response if it comes whole, and does not ask for it."""
+
+    def whole(self, value: bytes) -> bool:
+        """It has come (`protocol.web.split_response`); False where it cannot be passed on like this."""
+
+    def other(self) -> None:
+        """Something else has come, or it has failed: it is to be asked for by `Exchange.next`. Must not block."""
+
+
 class Route(Protocol):
     """A web function that is found under a label."""
 
@@ -111,6 +121,10 @@ class Web(Protocol):
         Raises:
             Busy: as many wait as may.
         """
+
+    def begin_whole(self, route: Route, value: bytes, taker: Whole) -> Exchange:
+        """The same for a request without a body, whose value is made already (`protocol.web.joined_request`); `taker`
+        is told what comes first. Not within this. Raises as `begin`."""
 
     def leave(self, exchange: Exchange, code: int = 1006, reason: str = "") -> None:
         """Its client has gone; one that still waits for a container will not be run."""

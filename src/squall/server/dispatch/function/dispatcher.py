@@ -212,6 +212,25 @@ class Dispatcher:
         self.schedule()
         self.fleet.changed(self)
 
+    def put_one(self, call: Call, index: int, value: bytes) -> Input | None:
+        """The same of a single input that the call does not have, and for which no guest can have been waiting; None
+        where it was refused, and has failed."""
+        one = call.inputs[index] = Input(call, index, value, "", self.clock.monotonic())
+        call.input_count += 1
+        self.calls.waiting_bytes += len(value)
+        refusal = self._refusal(call, 1)
+        if refusal is not None:
+            one.is_queued = False
+            self.fail([one], refusal)
+            return None
+        self.queue.extend(call, (one,))
+        self.queued += 1
+        if self.batches is not None:
+            self.batches.came([one])
+        self.schedule()
+        self.fleet.changed(self)
+        return one
+
     def in_words(self, method: str = "") -> str:
         """What is run, for messages: with its app where that is not its callers' own."""
         return f"{self._what(method)} of app {self.app_name}" if self.is_deployed else self._what(method)

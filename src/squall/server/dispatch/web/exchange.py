@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from squall.protocol.call import Failure
 from squall.protocol.ids import input_id
 from squall.protocol.web import ACCEPT, CHUNK_BYTES_MAX, DATA, GONE, WINDOW_BYTES, WebCredit, WebIn, WebOut
-from squall.server.model.web import LATE, Out, RequestFailed
+from squall.server.model.web import LATE, Out, RequestFailed, Whole
 
 if TYPE_CHECKING:
     from squall.server.dispatch.fleet.container import Container
@@ -31,12 +31,14 @@ class Exchange:
 
     __slots__ = (
         "_come", "_credit", "_failure", "_is_begun", "_is_left", "_is_over", "_untaken", "_untold", "_waiter",
-        "_waits_credit", "index", "one", "request_id",
+        "_waits_credit", "index", "one", "request_id", "taker",
     )  # fmt: skip
 
     def __init__(self, call_id: str, index: int) -> None:
         self.request_id = input_id(call_id, index)
         self.index = index
+        self.taker: Whole | None = None
+        """Who is told of what comes first."""
         self.one: Input | None = None
         """What the dispatcher has of it; None once that has ended."""
         self._come: deque[Out] = deque()
@@ -104,10 +106,17 @@ class Exchange:
 
     def _put(self, out: Out) -> None:
         self._come.append(out)
+        self._tell_taker()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
+    def _tell_taker(self) -> None:
+        taker, self.taker = self.taker, None
+        if taker is not None:
+            taker.other()
+
     def _wake(self) -> None:
+        self._tell_taker()
         for waiter in (self._waiter, self._waits_credit):
             if waiter is not None and not waiter.done():
                 waiter.set_result(None)

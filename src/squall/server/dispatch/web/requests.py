@@ -6,6 +6,7 @@ then there is the next. So what comes in one turn of the event loop leaves in on
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from squall.protocol.web import PROXIES, WEB, WebCredit, WebOut, WebRequest, dec
 from squall.server.dispatch.function.input import Call
 from squall.server.dispatch.web.exchange import Exchange
 from squall.server.dispatch.web.proxied import Proxied, Proxies
-from squall.server.model.web import END, Busy, Out
+from squall.server.model.web import END, Busy, Out, Whole
 
 if TYPE_CHECKING:
     from squall.server.dispatch.client.shelf import Kept
@@ -68,6 +69,22 @@ class Requests:
         one = exchange.one = call.inputs.get(index)
         if one is not None and isinstance(exchange, Proxied):
             self.proxies.add(one, exchange)
+        return exchange
+
+    def begin_whole(self, route: Route, value: bytes, taker: Whole) -> Exchange:
+        """See `model.web.Web`."""
+        dispatcher = route.dispatcher
+        if dispatcher.queued >= WAITING_MAX:
+            raise Busy(f"{dispatcher.queued} requests wait for {dispatcher.spec.name}")
+        call = self._call_for(dispatcher, route.method, is_proxied=False)
+        index = call.input_count
+        exchange = self._exchanges[call.call_id][index] = Exchange(call.call_id, index)
+        exchange.one = dispatcher.put_one(call, index, value)
+        if exchange.one is not None:
+            exchange.taker = taker
+        else:
+            # It was refused, and whoever asks hears why; but not before it has this.
+            asyncio.get_running_loop().call_soon(taker.other)
         return exchange
 
     def _call_for(self, dispatcher: Dispatcher, method: str, *, is_proxied: bool) -> Call:
@@ -146,6 +163,10 @@ class Requests:
                 continue
             if call.proxy is not None and exchange.one is not None:
                 self.proxies.forget(exchange.one)
+            taker = exchange.taker
+            if taker is not None and status == SUCCEEDED and taker.whole(value):
+                exchange.taker = exchange.one = None
+                continue
             try:
                 if status == SUCCEEDED:
                     exchange.ended(_response(value))

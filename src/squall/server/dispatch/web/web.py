@@ -46,6 +46,11 @@ class WebFunctions:
         assert isinstance(route, Route), "a route of another control plane"
         return self.requests.begin(route, head, body)
 
+    def begin_whole(self, route: contract.Route, value: bytes, taker: contract.Whole) -> Exchange:
+        """See `model.web.Web`."""
+        assert isinstance(route, Route), "a route of another control plane"
+        return self.requests.begin_whole(route, value, taker)
+
     def leave(self, exchange: contract.Exchange, code: int = 1006, reason: str = "") -> None:
         """See `model.web.Web`."""
         assert isinstance(exchange, Exchange), "an exchange of another control plane"
