@@ -30,13 +30,14 @@ form.onsubmit = (event) => {
 @squall.asgi_app()
 def chat():
     from starlette.applications import Starlette
+    from starlette.requests import Request
     from starlette.responses import HTMLResponse, StreamingResponse
     from starlette.routing import Route
 
-    async def page(request):
+    async def page(request: Request):
         return HTMLResponse(PAGE)
 
-    async def answer(request):
+    async def answer(request: Request):
         async def words():
             for word in f"you asked {request.query_params['to']!r}, and that is a good question".split():
                 yield f"data: {json.dumps(word)}\n\n"

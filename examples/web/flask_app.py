@@ -1,6 +1,7 @@
 """A Flask application, as it is.
 
 squall serve examples/web/flask_app.py
+curl 'http://web-flask-site-dev.localhost:7855/?name=Ada'
 """
 
 import squall
@@ -10,7 +11,7 @@ app = squall.App("web-flask", image=image)
 
 
 @app.function()
-@squall.concurrent(max_inputs=10)
+@squall.concurrent(max_inputs=10)  # each in a thread
 @squall.wsgi_app()
 def site():
     from flask import Flask, request, url_for
@@ -19,6 +20,7 @@ def site():
 
     @web.get("/")
     def hello():
-        return f"Hello {request.args.get('name', 'World')}, I am at {url_for('hello')}\n"
+        # Links hold at each of its addresses, by the name of a host and below a path.
+        return f"Hello {request.args.get('name', 'World')}, I am at {url_for('hello', _external=True)}\n"
 
     return web
