@@ -36,6 +36,7 @@ KINDS = {
     "st": "secret",
     "ex": "exec",
     "rq": "request",
+    "wk": "proxy token",
 }
 
 _ID = r"^(?:" + "|".join(KINDS) + r")-[0-9A-Za-z:]{8,80}\Z"

@@ -58,6 +58,7 @@ from squall.server.dispatch.streams import Streams, Uploads, no_uploads
 from squall.server.dispatch.walk import Walk
 from squall.server.dispatch.web.ports import open_port
 from squall.server.dispatch.web.proxied import Proxies
+from squall.server.dispatch.web.proxy_tokens import ProxyTokens
 from squall.server.dispatch.web.requests import Requests
 from squall.server.dispatch.web.routes import Routes
 from squall.server.dispatch.web.web import WebFunctions
@@ -168,6 +169,10 @@ class ControlPlane:
         )
         proxies = Proxies(open_port, self.tasks)
         self.web = WebFunctions(Routes(config.url, config.web_domain), Requests(self.calls, self.clock, proxies))
+        self.proxy_tokens = ProxyTokens(
+            store=store.proxy_tokens, environments=self.environments, clock=self.clock, tasks=self.tasks
+        )
+        self.web.opens = self.proxy_tokens.opens
         self.apps.claiming = self.web.routes.claiming
         self.apps.on_change = self._app_changed
         self.durable.on_kept = self.schedules.output_kept
@@ -219,6 +224,7 @@ class ControlPlane:
 
     async def __aenter__(self) -> Self:
         await self.environments.load()
+        await self.proxy_tokens.load()
         await self.apps.load()
         for app in self.apps.live.values():
             self.web.routes.app_changed(app)
@@ -244,6 +250,7 @@ class ControlPlane:
         await self.durable.settle(SETTLE_S)
         await self.flight_keeper.settle()
         await self.secrets.note()
+        await self.proxy_tokens.note()
         self._stop.set()
         self.web.requests.proxies.close()
         self.clock.stop()
@@ -272,6 +279,7 @@ class ControlPlane:
         self.standstill.tick(now)
         self.schedules.tick()
         self.secrets.tick(now)
+        self.proxy_tokens.tick(now)
         self.web.requests.tick()
         self.tasks.start(self.durable.tick(now))
         self.tasks.start(self.flight_keeper.tick())

@@ -24,6 +24,7 @@ from squall.server.model.asset import AssetStore
 from squall.server.model.dict import DictStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
+from squall.server.model.proxy_token import ProxyTokenStore
 from squall.server.model.queue import QueueStore
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.secret import SecretStore
@@ -161,6 +162,8 @@ class Store(Protocol):
     """What is in dicts."""
     queues: QueueStore
     """What is in queues."""
+    proxy_tokens: ProxyTokenStore
+    """What opens web functions."""
 
     # Apps
 

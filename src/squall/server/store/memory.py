@@ -16,6 +16,7 @@ from squall.server.model.asset import AssetStore
 from squall.server.model.dict import DictStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import EARLIER_NAMES_MAX, StoredImage, StoredImageName
+from squall.server.model.proxy_token import ProxyTokenStore
 from squall.server.model.queue import QueueStore
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.secret import SealedSecret, SecretStore
@@ -34,6 +35,7 @@ from squall.server.model.version import StoredVersion, superseded
 from squall.server.model.volume import VolumeStore
 from squall.server.store.memory_assets import MemoryAssets
 from squall.server.store.memory_dicts import MemoryDicts
+from squall.server.store.memory_proxy_tokens import MemoryProxyTokens
 from squall.server.store.memory_queues import MemoryQueues
 from squall.server.store.memory_secrets import MemorySecrets
 from squall.server.store.memory_volumes import MemoryVolumes
@@ -55,6 +57,7 @@ class MemoryStore:
         self._dict_rows = MemoryDicts(self._asset_rows)
         self.dicts: DictStore = self._dict_rows
         self.queues: QueueStore = MemoryQueues(self._asset_rows)
+        self.proxy_tokens: ProxyTokenStore = MemoryProxyTokens()
         self._apps: dict[str, StoredApp] = {}
         self._functions: dict[str, FunctionSpec] = {}
         self._variants: dict[str, StoredVariant] = {}

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-SCHEMA_VERSION = "0024"
+SCHEMA_VERSION = "0025"
 """The newest migration. A database of this version is used as it is, without loading the migrations."""
 
 _IS_UNFINISHED = "unfinished_count > 0"
@@ -420,6 +420,19 @@ QUEUE_ITEMS = Table(
     Column("partition", LargeBinary, primary_key=True),
     Column("number", BigInteger, primary_key=True, autoincrement=False),
     Column("value", LargeBinary, nullable=False),
+)
+
+# What opens web functions. `environment_ids` is a list in JSON; without one a token opens all environments.
+PROXY_TOKENS = Table(
+    "proxy_tokens",
+    METADATA,
+    Column("token_id", String, primary_key=True),
+    Column("secret_sha256", LargeBinary, nullable=False),
+    Column("name", String, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("created_by", String, nullable=False),
+    Column("environment_ids", Text),
+    Column("last_used_at", Float),
 )
 
 SETTINGS = Table(

@@ -19,6 +19,7 @@ from squall.server.model.asset import AssetStore
 from squall.server.model.dict import DictStore
 from squall.server.model.flight import FlightLimits, StoredFlight, StoredMinute
 from squall.server.model.image import StoredImage, StoredImageName
+from squall.server.model.proxy_token import ProxyTokenStore
 from squall.server.model.queue import QueueStore
 from squall.server.model.schedule import StoredSchedule
 from squall.server.model.secret import SecretStore
@@ -62,6 +63,7 @@ from squall.server.store.schema import (
     SETTINGS,
 )
 from squall.server.store.sql_assets import SqlAssets
+from squall.server.store.sql_proxy_tokens import SqlProxyTokens
 from squall.server.store.sql_secrets import SqlSecrets
 from squall.server.store.sql_volumes import SqlVolumes
 from squall.server.store.upsert import upsert
@@ -83,6 +85,7 @@ class SqlStore:
         self.secrets: SecretStore = SqlSecrets(self._database)
         self.dicts: DictStore = sql_dicts.SqlDicts(self._database)
         self.queues: QueueStore = sql_queues.SqlQueues(self._database)
+        self.proxy_tokens: ProxyTokenStore = SqlProxyTokens(self._database)
 
     async def __aenter__(self) -> SqlStore:
         """See `Database`."""

@@ -284,6 +284,11 @@ async def test_everything_else_is_for_clients_outside() -> None:
             "VolumeGc": methods.METHODS["VolumeGc"].request(),
             "VolumeRetentionPut": methods.METHODS["VolumeRetentionPut"].request("vo-1"),
             "VolumeUsageGet": methods.METHODS["VolumeUsageGet"].request("vo-1"),
+            "ProxyTokenCreate": methods.METHODS["ProxyTokenCreate"].request("wk-1", "0" * 64),
+            "ProxyTokenUpdate": methods.METHODS["ProxyTokenUpdate"].request("wk-1", "ci"),
+            "ProxyTokenAllow": methods.METHODS["ProxyTokenAllow"].request("wk-1"),
+            "ProxyTokenRevoke": methods.METHODS["ProxyTokenRevoke"].request("wk-1"),
+            "ProxyTokenDelete": methods.METHODS["ProxyTokenDelete"].request("wk-1"),
             "ImagePublish": ImagePublish("im-1", "web"),
             "ImageNameDelete": ImageNameDelete("web"),
             "ImageDelete": ImageDelete(("im-1",)),
@@ -295,6 +300,18 @@ async def test_everything_else_is_for_clients_outside() -> None:
         assert {"AppList", "ContainerList", "ContainerStop", "ContainerExec", "ServerStop", "TerminalOffer"} <= (
             asked - CONTAINER_METHODS
         )
+
+
+async def test_tokens_are_neither_made_nor_seen_inside() -> None:
+    async with staged() as stage:
+        family = await make_family(stage)
+
+        for method in (one for one in methods.METHODS if one.startswith("ProxyToken")):
+            request = methods.METHODS[method].request
+            record = (
+                request("wk-1", "0" * 64) if method in ("ProxyTokenCreate", "ProxyTokenUpdate") else request("wk-1")
+            )
+            assert await code_of(family.inside, method, record) == "forbidden", method
 
 
 async def test_name_chosen_inside_stands_for_no_app_outside() -> None:

@@ -10,6 +10,7 @@ along what they brought.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -50,6 +51,11 @@ def shown(environment: str) -> str:
 def kept(environment: str) -> str:
     """The other way round."""
     return "" if environment == DEFAULT else environment
+
+
+@functools.lru_cache(ENVIRONMENTS_MAX + 1)
+def _environment_id(created_at: float, name: str) -> str:
+    return derived_id("en", created_at, name)
 
 
 class Environments:
@@ -106,6 +112,15 @@ class Environments:
         """Whether an app is of the environment there is by that name now, and not of one that was deleted before."""
         made_at = self._created_at.get(row.environment, 0.0)
         return row.stopped_at is None or row.stopped_at >= made_at
+
+    def id_of(self, environment: str) -> str:
+        """What tells the environment there is by that name (as it is kept) from others that were or will be."""
+        return _environment_id(self._created_at.get(environment, 0.0), shown(environment))
+
+    def names_of(self, environment_ids: Iterable[str]) -> list[str]:
+        """The names, as people know them, of those of these that there are."""
+        wanted = frozenset(environment_ids)
+        return sorted(shown(one) for one in ("", *self._created_at) if self.id_of(one) in wanted)
 
     async def apps_in(self, environment: str, app_ids: Iterable[str]) -> set[str]:
         """Those of these apps that are in an environment, or were; forgotten ones are in none."""
@@ -169,8 +184,7 @@ class Environments:
     def _info(self, environment: str) -> EnvironmentInfo:
         created_at = self._created_at.get(environment, 0.0)
         name = shown(environment)
-        environment_id = derived_id("en", created_at, name)
-        return EnvironmentInfo(name, created_at, len(self._apps_in(environment)), environment_id)
+        return EnvironmentInfo(name, created_at, len(self._apps_in(environment)), self.id_of(environment))
 
     def _apps_in(self, environment: str) -> list[App]:
         live = self._apps.live.values()
