@@ -57,6 +57,15 @@ TO_COME: dict[str, str] = {
     "Volume.get_dashboard_url": DASHBOARD,
     "Queue.client": CLIENTS,
     "Queue.get_dashboard_url": DASHBOARD,
+    "Workspace.billing": BILLING,
+    "Workspace.client": CLIENTS,
+    "Workspace.get_dashboard_url": DASHBOARD,
+    "Workspace.hydrate": USERS,
+    "Workspace.member_tokens": USERS,
+    "Workspace.members": USERS,
+    "Workspace.object_id": USERS,
+    "Workspace.service_users": USERS,
+    "Workspace.settings": USERS,
 }
 """Each name that is not there yet; of a class that is to come, the class stands for all of it."""
 
@@ -78,6 +87,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "Secret": lambda: squall.Secret.from_name("surface"),
     "Server": lambda: squall.Server.from_name("surface", "Server"),
     "Volume": lambda: _of_package("Volume").from_name("surface"),
+    "Workspace": lambda: _of_package("Workspace").from_context(),
 }
 """How an object comes about without a server."""
 

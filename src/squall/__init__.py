@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from squall.sdk.secret import Secret as Secret
     from squall.sdk.server import Server as Server
     from squall.sdk.volume import Volume as Volume
+    from squall.sdk.workspace import Workspace as Workspace
 
 # Where each name is; loaded when it is first used, because every container imports this package.
 _PLACES = {
@@ -72,6 +73,7 @@ _PLACES = {
     "Secret": "squall.sdk.secret",
     "Server": "squall.sdk.server",
     "Volume": "squall.sdk.volume",
+    "Workspace": "squall.sdk.workspace",
     "asgi_app": "squall.sdk._web",
     "batched": "squall.sdk._batched",
     "concurrent": "squall.sdk._concurrent",
@@ -107,6 +109,7 @@ __all__ = [
     "Secret",
     "Server",
     "Volume",
+    "Workspace",
     "asgi_app",
     "batched",
     "concurrent",

@@ -17,6 +17,7 @@ from squall.sdk.types import FunctionStats as FunctionStats
 from squall.sdk.types import InputInfo as InputInfo
 from squall.sdk.types import InputStatus as InputStatus
 from squall.sdk.types import LogEntry as LogEntry
+from squall.sdk.types import ProxyTokenInfo as ProxyTokenInfo
 from squall.sdk.types import QueueInfo as QueueInfo
 from squall.sdk.types import SecretInfo as SecretInfo
 from squall.sdk.types import ServerAutoscalerSettings as ServerAutoscalerSettings
@@ -24,6 +25,7 @@ from squall.sdk.types import ServerInfo as ServerInfo
 from squall.sdk.types import ServerStats as ServerStats
 from squall.sdk.types import StatsPercentile as StatsPercentile
 from squall.sdk.types import StatsPercentileDistribution as StatsPercentileDistribution
+from squall.sdk.types import TokenData as TokenData
 from squall.sdk.types import VolumeCreateOptions as VolumeCreateOptions
 from squall.sdk.types import VolumeInfo as VolumeInfo
 from squall.sdk.types import VolumeMountInfo as VolumeMountInfo
@@ -44,6 +46,7 @@ __all__ = [
     "InputInfo",
     "InputStatus",
     "LogEntry",
+    "ProxyTokenInfo",
     "QueueInfo",
     "StatsPercentile",
     "StatsPercentileDistribution",
@@ -51,6 +54,7 @@ __all__ = [
     "ServerAutoscalerSettings",
     "ServerInfo",
     "ServerStats",
+    "TokenData",
     "VolumeCreateOptions",
     "VolumeInfo",
     "VolumeMountInfo",

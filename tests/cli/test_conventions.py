@@ -23,6 +23,7 @@ def _long_name(option: click.Option) -> str:
 
 SHORT = {
     "--env": "-e",
+    "--environment": "-e",
     "--limit": "-n",
     "--tail": "-n",
     "--count": "-n",
@@ -51,6 +52,7 @@ OTHER_SHORT = {
     ("image pull", "--name"): "-t",
     ("call replay", "--file"): "",
     ("server stop", "--force"): "",
+    ("workspace proxy-tokens create", "--name"): "",
     ("dict items", "--all"): "-a",
     ("queue clear", "--all"): "-a",
 }

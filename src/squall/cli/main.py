@@ -36,6 +36,7 @@ _COMMANDS = {
     "container": ("squall.cli.container", "container_group", "Containers: what runs now."),
     "template": ("squall.cli.template", "template_group", "Templates: what quick starts are forked from."),
     "environment": ("squall.cli.environment", "environment_group", "Environments: names apart from those of others."),
+    "workspace": ("squall.cli.workspace", "workspace_group", "The workspace: tokens for web functions."),
     "secret": ("squall.cli.secret", "secret_group", "Secrets: variables that only containers see."),
     "image": ("squall.cli.image", "image_group", "Images: what containers start from."),
     "dict": ("squall.cli.dict", "dict_group", "Dicts: keys and values that programs share."),

@@ -12,7 +12,6 @@ OF_PACKAGE = frozenset(
         "SandboxSnapshot",
         "SchedulerPlacement",
         "Tunnel",
-        "Workspace",
         "billing",
         "clustered",
         "container_process",
@@ -39,6 +38,19 @@ OF_FUNCTION = frozenset(
     ]
 )
 OF_SERVER = frozenset(["client", "get_dashboard_url", "metrics", "sessions"])
+OF_WORKSPACE = frozenset(
+    [
+        "billing",
+        "client",
+        "get_dashboard_url",
+        "hydrate",
+        "member_tokens",
+        "members",
+        "object_id",
+        "service_users",
+        "settings",
+    ]
+)
 OF_FUNCTION_CALL = frozenset(["client", "get_dashboard_url"])
 
 

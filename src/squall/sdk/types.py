@@ -427,6 +427,30 @@ class FileEntry:
 
 
 @dataclass(frozen=True)
+class ProxyTokenInfo:
+    """About a proxy token; never its secret: returned by `Workspace.proxy_tokens.list()`."""
+
+    token_id: str
+    created_at: datetime
+    scoped: bool
+    """It opens web functions of `environment_names` only; else of every environment."""
+    name: str
+    created_by: str
+    environment_names: list[str] = field(default_factory=list)
+    last_used: datetime | None = None
+    """When it opened something last, as of an hour ago at most after a restart of the server."""
+
+
+@dataclass(frozen=True)
+class TokenData:
+    """A token that was just made: returned by `Workspace.proxy_tokens.create()`."""
+
+    token_id: str
+    token_secret: str = field(repr=False)
+    """Nobody else has it: keep it."""
+
+
+@dataclass(frozen=True)
 class SecretInfo:
     """About a secret; never what is in it."""
 
