@@ -25,6 +25,7 @@ from tests.mutations.isolation import ISOLATION
 from tests.mutations.limit_faults import LIMIT_FAULTS
 from tests.mutations.machine_faults import MACHINE_FAULTS
 from tests.mutations.mutation import Mutation
+from tests.mutations.proxy_token_faults import PROXY_TOKEN_FAULTS
 from tests.mutations.scaling_faults import SCALING_FAULTS
 from tests.mutations.schedule_faults import SCHEDULE_FAULTS
 from tests.mutations.secret_faults import SECRET_FAULTS
@@ -80,5 +81,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     *FORK_VOLUME_FAULTS,
     *ASSET_FAULTS,
     *BUCKET_FAULTS,
+    *PROXY_TOKEN_FAULTS,
     *WEB_CLIENT_FAULTS,
 )

@@ -1,0 +1,114 @@
+"""Mutations of what proxy tokens open, and of what is kept of them."""
+
+from __future__ import annotations
+
+from tests.mutations.mutation import Change, Mutation
+
+TOKENS = "tests/server/dispatch/web/test_proxy_tokens.py::"
+SERVER = "src/squall/server/dispatch/web/proxy_tokens.py"
+CLIENT = "tests/sdk/test_workspace.py::"
+
+PROXY_TOKEN_FAULTS = (
+    Mutation(
+        "token-secret",
+        "a proxy token opens with its secret only",
+        "the id is enough",
+        (Change(SERVER, "if token is None or not is_it:", "if token is None:"),),
+        {f"{TOKENS}test_a_token_opens_every_environment_and_only_with_its_secret": "assert not opens(key, secret"},
+    ),
+    Mutation(
+        "token-again",
+        "one that is sent again is the same",
+        "another hash is taken for the same",
+        (Change(SERVER, "elif not hmac.compare_digest(known.secret_sha256, sha256):", "elif not known:"),),
+        {f"{TOKENS}test_a_request_that_is_sent_again_makes_the_same_token": 'ProxyTokenCreate", other)) =='},
+    ),
+    Mutation(
+        "token-scope",
+        "a proxy token opens what it is allowed",
+        "it opens every environment",
+        (
+            Change(
+                SERVER, "if token.environment_ids is not None and self._environments", "if False and self._environments"
+            ),
+        ),
+        {f"{TOKENS}test_a_token_that_is_allowed_an_environment_opens_no_other": "assert not opens(token_id, SECRET"},
+    ),
+    Mutation(
+        "token-last-environment",
+        "a proxy token opens what it is allowed",
+        "one that is allowed nothing opens everything",
+        (
+            Change(
+                SERVER,
+                "if token.environment_ids is not None and self._environments",
+                "if token.environment_ids and self._environments",
+            ),
+        ),
+        {f"{TOKENS}test_a_token_that_is_allowed_an_environment_opens_no_other": "assert not opens(token_id, SECRET"},
+    ),
+    Mutation(
+        "token-environment-name",
+        "a proxy token opens what it is allowed",
+        "an environment made anew is opened",
+        (
+            Change(
+                "src/squall/server/dispatch/app/environments.py",
+                "return _environment_id(self._created_at.get(environment, 0.0), shown(environment))",
+                "return _environment_id(0.0, shown(environment))",
+            ),
+        ),
+        {f"{TOKENS}test_an_environment_made_anew_is_another": "assert not stage.plane.web.opens(token_id"},
+    ),
+    Mutation(
+        "token-deleted",
+        "what is taken away is away",
+        "a deleted token opens until the server starts anew",
+        (Change(SERVER, "            del self._tokens[token.token_id]\n", ""),),
+        {f"{TOKENS}test_a_deleted_token_opens_nothing": "assert not stage.plane.web.opens(token_id"},
+    ),
+    Mutation(
+        "token-kept",
+        "what is taken away is away",
+        "a deleted token is there again when the server starts anew",
+        (Change(SERVER, "            await self._store.delete(token.token_id)\n", ""),),
+        {f"{TOKENS}test_a_deleted_token_opens_nothing": "assert not stage.plane.web.opens(token_id"},
+    ),
+    Mutation(
+        "token-loaded",
+        "tokens outlive the server",
+        "they are not read when it starts",
+        (Change("src/squall/server/dispatch/control_plane.py", "        await self.proxy_tokens.load()\n", ""),),
+        {f"{TOKENS}test_tokens_are_there_after_a_restart_with_all_that_is_known_of_them": "== before"},
+    ),
+    Mutation(
+        "token-in-clear",
+        "the server is told a hash",
+        "it keeps the secret",
+        (
+            Change(
+                "src/squall/sdk/workspace.py",
+                "sha256_hex(made.token_secret.encode())",
+                "made.token_secret.encode().hex().ljust(64, chr(48))[:64]",
+            ),
+        ),
+        {f"{CLIENT}test_the_server_is_told_a_hash": "kept.secret_sha256 == hashlib.sha256"},
+    ),
+    Mutation(
+        "token-from-container",
+        "containers do not make tokens",
+        "they do",
+        (
+            Change(
+                "src/squall/server/dispatch/client/callers.py",
+                '"SecretGet", "SecretCreate",',
+                '"SecretGet", "SecretCreate", "ProxyTokenCreate",',
+            ),
+        ),
+        {
+            "tests/server/dispatch/client/test_callers.py::test_tokens_are_neither_made_nor_seen_inside": (
+                '== "forbidden", method'
+            )
+        },
+    ),
+)
