@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from squall.guest.inbox import Input
-from squall.guest.web.exchange import Exchange
+from squall.guest.web.exchange import Beginnings, Exchange
 from squall.protocol.app import AppCreate, AppCreated
 from squall.protocol.errors import UNAVAILABLE, PlatformError
 from squall.protocol.function import FunctionCreate, FunctionCreated
@@ -92,7 +92,7 @@ class WebStage:
 
     async def _run(self, guest: FakeGuest, call_id: str, index: int, value: bytes) -> bytes:
         link: Any = Link(guest)
-        exchange = Exchange(Input(call_id, index, 0, value, ""), link, {})
+        exchange = Exchange(Input(call_id, index, 0, value, ""), link, {}, Beginnings())
         self.exchanges[call_id, index] = exchange
         try:
             await self.application(exchange.scope, exchange.receive, exchange.send)

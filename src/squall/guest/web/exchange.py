@@ -49,15 +49,49 @@ class Misused(Exception):
     """The application does what ASGI does not allow."""
 
 
+class Beginnings:
+    """Responses that have begun in this turn of the loop: one that is whole when it ends is sent in one piece, for no
+    client waits for its head alone."""
+
+    def __init__(self) -> None:
+        self._begun: list[Exchange] = []
+
+    def add(self, exchange: Exchange) -> None:
+        """Its status and headers are known."""
+        if not self._begun:
+            asyncio.get_running_loop().call_soon(self._send)
+        self._begun.append(exchange)
+
+    def _send(self) -> None:
+        begun, self._begun = self._begun, []
+        for exchange in begun:
+            exchange.send_start()
+
+
 class Exchange:
     """A request that an application is about to answer."""
 
-    __slots__ = (
-        "_events", "_has_event", "_has_room", "_headers", "_is_asked", "_is_cut", "_is_ended", "_is_gone", "_is_socket",
-        "_is_started", "_is_whole", "_link", "_one", "_room", "_starting", "_status", "_taken", "_value", "scope",
-    )  # fmt: skip
+    _has_event: asyncio.Event | None = None
+    """Of who waits for more."""
+    _taken = 0
+    """Bytes that the application has received and that the server has not been told of."""
+    _is_gone = False
+    _room = WINDOW_BYTES
+    """How much more may be sent."""
+    _has_room: asyncio.Event | None = None
+    """Of who waits to send."""
+    _status = 0
+    _headers: Any = ()
+    _is_started = False
+    """The client has been told how its response begins."""
+    _is_ended = False
+    """It has been told, or will be by the output, how it ends."""
+    _is_cut = False
+    """What was sent may not have come: nothing makes it whole again."""
+    _value = b""
+    """Of the output: the response, or its end."""
 
-    def __init__(self, one: Input, link: Link, state: dict[str, Any]) -> None:
+    def __init__(self, one: Input, link: Link, state: dict[str, Any], beginnings: Beginnings) -> None:
         """`state` is the one of the application's lifespan.
 
         Raises:
@@ -67,6 +101,7 @@ class Exchange:
         has_more = bool(fields[12])
         self._one = one
         self._link = link
+        self._beginnings = beginnings
         self.scope = scope_of(fields, state)
         self._is_socket = fields[0] != b"http"
         first: Event = {"type": "websocket.connect"}
@@ -74,30 +109,10 @@ class Exchange:
             first = {"type": "http.request", "body": body, "more_body": has_more}
         self._events: deque[Event] = deque((first,))
         """What has come and was not received."""
-        self._has_event: asyncio.Event | None = None
-        """Of who waits for more."""
         self._is_asked = self._is_socket
         """The server knows that more of the request is wanted."""
-        self._taken = 0
-        """Bytes that the application has received and that the server has not been told of."""
         self._is_whole = not has_more
         """All of the body has come, or was asked for and never will."""
-        self._is_gone = False
-        self._room = WINDOW_BYTES
-        """How much more may be sent."""
-        self._has_room: asyncio.Event | None = None
-        """Of who waits to send."""
-        self._status = 0
-        self._headers: Any = ()
-        self._starting: asyncio.Handle | None = None
-        self._is_started = False
-        """The client has been told how its response begins."""
-        self._is_ended = False
-        """It has been told, or will be by the output, how it ends."""
-        self._is_cut = False
-        """What was sent may not have come: nothing makes it whole again."""
-        self._value = b""
-        """Of the output: the response, or its end."""
 
     def outcome(self) -> bytes:
         """The application has returned: the value of its output.
@@ -188,7 +203,11 @@ class Exchange:
         if kind == "http.response.start" or kind == "websocket.http.response.start":
             self._start(event)
         elif kind == "http.response.body" or kind == "websocket.http.response.body":
-            await self._body(event.get("body", b""), has_more=event.get("more_body", False))
+            data, has_more = event.get("body", b""), event.get("more_body", False)
+            if has_more or self._is_started or self._is_ended or not self._status or len(data) > CHUNK_BYTES_MAX:
+                await self._body(bytes(data), has_more=has_more)
+            else:
+                self._end(self._status, lines_of(self._headers), bytes(data))
         elif kind == "websocket.accept" and self._is_socket and not self._is_started:
             self._is_started = True
             headers = _headers(event.get("headers", ()))
@@ -207,18 +226,13 @@ class Exchange:
         if self._status or self._is_started:
             raise Misused("the application began a second response")
         self._status, self._headers = int(event["status"]), event.get("headers", ())
-        # A response that is whole follows in the same turn: no client waits for its head alone.
-        self._starting = asyncio.get_running_loop().call_soon(self._send_start, b"")
+        self._beginnings.add(self)
 
     async def _body(self, data: bytes, *, has_more: bool) -> None:
         if not self._status:
             raise Misused("the application sent a body before it began a response")
         if self._is_ended:
             raise Misused("the application sent more after the end of its response")
-        data = bytes(data)
-        if not has_more and not self._is_started and len(data) <= CHUNK_BYTES_MAX:
-            self._end(self._status, lines_of(self._headers), data)
-            return
         for place in range(0, max(len(data), 1), CHUNK_BYTES_MAX):
             chunk = data[place : place + CHUNK_BYTES_MAX]
             is_last = not has_more and place + CHUNK_BYTES_MAX >= len(data)
@@ -231,19 +245,18 @@ class Exchange:
                 return
             self._room -= len(chunk)
             if not self._is_started:
-                self._send_start(chunk)
+                self.send_start(chunk)
             elif chunk:
                 self._out(DATA, chunk)
 
-    def _send_start(self, chunk: bytes) -> None:
-        if self._starting is not None:
-            self._starting.cancel()
+    def send_start(self, chunk: bytes = b"") -> None:
+        """Tell the client how its response begins, if that is still to be told."""
+        if self._is_started or self._is_ended or self._is_gone:
+            return
         self._is_started = True
         self._out(START, chunk, status=self._status, headers=_headers(self._headers))
 
     def _end(self, status: int, lines: bytes, data: bytes) -> None:
-        if self._starting is not None:
-            self._starting.cancel()
         self._is_ended = True
         self._value = b"" if self._is_cut else encode_response(status, lines, data)
 

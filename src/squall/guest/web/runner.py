@@ -14,7 +14,7 @@ from squall.guest.inbox import Input, Key, Stopping, Work
 from squall.guest.link import LinkLost
 from squall.guest.runner import Outcome, RunnerParts, cancelled, end_forked, failed
 from squall.guest.web.applications import Applications, Web
-from squall.guest.web.exchange import Exchange
+from squall.guest.web.exchange import Beginnings, Exchange
 from squall.protocol.call import SUCCEEDED
 from squall.protocol.codec import Envelope
 from squall.protocol.guest import Boot
@@ -31,6 +31,7 @@ class WebRunner(AsyncRunner):
         self._has_hooks_here = boot.definition.is_async
         """Hooks of the class are run on this loop; else they have been, or will be, around it."""
         self._exchanges: dict[Key, Exchange] = {}
+        self._beginnings = Beginnings()
         self._is_flushing = False
         self._reading_fd = -1
         parts.inbox.on_web = self._came
@@ -118,7 +119,7 @@ class WebRunner(AsyncRunner):
         if web is None or self._cancelled_early:
             super()._start(item)
         else:
-            self._running[one.keys[0]] = asyncio.ensure_future(self._run_request(one, web))
+            self._running[one.keys[0]] = asyncio.get_running_loop().create_task(self._run_request(one, web))
 
     async def _run_request(self, one: Input, web: Web) -> None:
         """As `_run_one`, in one piece: it is done for every request."""
@@ -147,7 +148,7 @@ class WebRunner(AsyncRunner):
     async def _outcome_of(self, one: Input, web: Web) -> Outcome:
         key, exchange = one.keys[0], None
         try:
-            exchange = self._exchanges[key] = Exchange(one, self._parts.link, web.lifespan.state)
+            exchange = self._exchanges[key] = Exchange(one, self._parts.link, web.lifespan.state, self._beginnings)
             await web.application(exchange.scope, exchange.receive, exchange.send)
             if os.getpid() != self._pid:
                 end_forked(None)
