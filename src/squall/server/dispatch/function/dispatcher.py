@@ -43,6 +43,9 @@ PACK_QUIET_S = 0.01
 MEASURED_MAX = 100
 """How many inputs earlier measures count for when others come: a single one that took long, among many that did not, is
 not worth containers."""
+SEND_AT = 16
+"""Single inputs that are handed out before the turn of the loop that they come in is over: their container is at work
+while the others are read. A frame for fewer costs both sides more than that gains."""
 TURN_INPUTS_MAX = 2_000
 """Inputs handed out in one turn of the event loop: those of other functions come in between."""
 TURN_BATCHES_MAX = 20
@@ -228,6 +231,9 @@ class Dispatcher:
         if self.batches is not None:
             self.batches.came([one])
         self.schedule()
+        if self._is_scheduled and self.queued >= SEND_AT:
+            # A container that has some of many is at work while the others are read.
+            self._dispatch()
         self.fleet.changed(self)
         return one
 
@@ -321,8 +327,10 @@ class Dispatcher:
             return
         left = TURN_INPUTS_MAX
         while self.ordinary and self.free and left > 0 and not self.holdings.absent:
-            chosen = self._choose()
-            if self.batches_at_once > 1:
+            chosen = self._choose() if len(self.free) > 1 else list(self.free)
+            if len(chosen) == 1:
+                counts = [min(self.window(chosen[0]) - len(chosen[0].held), self.ordinary)]
+            elif self.batches_at_once > 1:
                 held, windows = [len(one.held) for one in chosen], [self.window(one) for one in chosen]
                 counts = shares(held, windows, self._packed_to, min(self.ordinary, left))
             else:
