@@ -224,7 +224,7 @@ def split_request(value: bytes) -> tuple[list[bytes], bytes]:
     Raises:
         ValueError: the bytes are no request.
     """
-    head, body = _halves(value)
+    head, body = halves(value)
     fields = head.split(b"\0")
     if len(fields) < REQUEST_FIELDS or not len(fields) % 2:
         raise ValueError(f"a request of {len(fields)} fields")
@@ -243,7 +243,7 @@ def split_response(value: bytes) -> tuple[int, bytes, bytes]:
     Raises:
         ValueError: the bytes are no response.
     """
-    head, body = _halves(value)
+    head, body = halves(value)
     status, _, lines = head.partition(b"\r\n")
     return int(status), lines, body
 
@@ -265,7 +265,12 @@ def decode_response(value: bytes) -> tuple[WebResponse, bytes]:
     return WebResponse(status, tuple(flat)), body
 
 
-def _halves(value: bytes) -> tuple[bytes, bytes]:
+def halves(value: bytes) -> tuple[bytes, bytes]:
+    """The head and the body of a request or a response.
+
+    Raises:
+        ValueError: the bytes are neither.
+    """
     if len(value) < _LENGTH.size:
         raise ValueError("the value of an input or output is no request and no response")
     end = _LENGTH.size + _LENGTH.unpack_from(value)[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -26,11 +27,13 @@ SHUTDOWN_S = 3
 FRAMES_BYTES_MAX = 4 * (HEADER_BYTES_MAX + BODY_BYTES_MAX)
 """Of one WebSocket message: frames that were sent in one turn of the loop travel together."""
 
+_log = logging.getLogger("squall.server.api.listen")
+
 
 class Lane(Protocol):
     """A shorter way than by an application."""
 
-    def takes(self, protocol: HttpToolsProtocol) -> bool:
+    def takes(self, protocol: LimitedHttpProtocol) -> bool:
         """Whether the request whose head has come goes that way: nothing else is made of it then."""
 
 
@@ -40,6 +43,13 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     _head_bytes = 0
     _is_in_head = True
     _head_timer: asyncio.TimerHandle | None = None
+    _idle_since = 0.0
+    """Since when it has nothing to answer; 0.0: it has."""
+    _idle_timer: asyncio.TimerHandle | None = None
+    of_lane: Any = None
+    """What the shorter way keeps of this connection."""
+    _is_short = False
+    """Whether the last request went the shorter way."""
     on_lost: Callable[[], None] | None = None
     """Called once when the connection is gone: whoever waits for a response need not ask all the time."""
 
@@ -50,7 +60,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Called by the loop."""
-        self._stop_timer()
+        self._stop_head_timer()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         super().connection_lost(exc)
         if self.on_lost is not None:
             self.on_lost()
@@ -63,6 +76,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             if self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
                 self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\r\n")
                 self.transport.close()
+            elif self._head_timer is None:
+                self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
 
     def handle_websocket_upgrade(self) -> None:
         """Called when a WebSocket is asked for: its messages are frames of ours, or somebody's."""
@@ -75,23 +90,81 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Called by the parser."""
-        super().on_message_begin()
-        scope: Any = self.scope  # ASGI leaves room for what servers add
-        scope[CONNECTION] = self
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._idle_since = 0.0
+        self._is_short = False
         self._is_in_head = True
         self._head_bytes = 0
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
 
     def on_headers_complete(self) -> None:
         """Called by the parser."""
+        self._idle_since = 0.0
         self._is_in_head = False
-        self._stop_timer()
+        if self._head_timer is not None:
+            self._stop_head_timer()
         config: Any = self.config
-        if config.lane is None or not config.lane.takes(self):
-            super().on_headers_complete()
+        if config.lane is not None and self._is_taken(config.lane):
+            self._is_short = True
+            return
+        self.scope = self.scope_of(self.url, self.headers)
+        super().on_headers_complete()
 
-    def _stop_timer(self) -> None:
+    def scope_of(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> Any:
+        """The scope of a request of this connection, as far as uvicorn makes it when one begins. Those that go the
+        shorter way need none; and behind one of them the next may have begun."""
+        kept = self.url, self.headers, self.expect_100_continue, self.scope
+        super().on_message_begin()
+        scope: Any = self.scope
+        self.url, self.headers, self.expect_100_continue, self.scope = kept
+        scope["headers"] = headers
+        scope[CONNECTION] = self  # ASGI leaves room for what servers add
+        return scope
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        if not self._is_short:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Called when the response of a request is written."""
+        super().on_response_complete()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
+            self._has_become_idle()
+
+    def short_is_complete(self) -> None:
+        """The same of a request that went the shorter way."""
+        if self.pipeline or self.flow.read_paused:
+            self.on_response_complete()
+        else:
+            self._has_become_idle()
+
+    def _is_taken(self, lane: Lane) -> bool:
+        try:
+            return lane.takes(self)
+        except Exception:  # noqa: BLE001  # the parser would say that the request is malformed
+            _log.exception("the shorter way failed for a request, which goes the other")
+            return False
+
+    def _has_become_idle(self) -> None:
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            # One for many requests: it looks again when it rings.
+            self._idle_timer = self.loop.call_later(KEEP_ALIVE_S, self._look_whether_idle)
+
+    def _look_whether_idle(self) -> None:
+        self._idle_timer = None
+        if not self._idle_since:
+            return
+        left_s = self._idle_since + KEEP_ALIVE_S - self.loop.time()
+        if left_s > 0:
+            self._idle_timer = self.loop.call_later(left_s, self._look_whether_idle)
+        else:
+            self.timeout_keep_alive_handler()
+
+    def _stop_head_timer(self) -> None:
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None

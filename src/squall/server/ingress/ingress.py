@@ -165,9 +165,9 @@ class Ingress:
         """See `lane.Long`."""
         assert passing.exchange is not None, "it has begun"
         protocol: Any = passing.protocol
-        scope = protocol.scope
-        scope["method"] = protocol.parser.get_method().decode("ascii")
-        path, _, query = protocol.url.partition(b"?")
+        scope = protocol.scope_of(passing.url, passing.headers)
+        scope["method"] = passing.method.decode("ascii")
+        path, _, query = passing.url.partition(b"?")
         scope.update(path=unquote(path.decode("latin-1")), raw_path=path, query_string=query)
         cycle = RequestResponseCycle(
             scope=scope,

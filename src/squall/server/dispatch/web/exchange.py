@@ -29,31 +29,32 @@ UNTAKEN_BYTES_MAX = 4 * WINDOW_BYTES
 class Exchange:
     """A request that was taken in."""
 
-    __slots__ = (
-        "_come", "_credit", "_failure", "_is_begun", "_is_left", "_is_over", "_untaken", "_untold", "_waiter",
-        "_waits_credit", "index", "one", "request_id", "taker",
-    )  # fmt: skip
+    taker: Whole | None = None
+    """Who is told of what comes first."""
+    one: Input | None = None
+    """What the dispatcher has of it; None once that has ended."""
+    _waiter: asyncio.Future[None] | None = None
+    _waits_credit: asyncio.Future[None] | None = None
+    _credit = 0
+    _untaken = 0
+    """Bytes that have come and were not taken."""
+    _untold = 0
+    """Bytes that were taken, and that the guest has not been told of."""
+    _is_begun = False
+    """Some of its response, or of its body, has passed."""
+    _is_over = False
+    _is_left = False
+    _failure: Failure | None = None
 
     def __init__(self, call_id: str, index: int) -> None:
-        self.request_id = input_id(call_id, index)
+        self._call_id = call_id
         self.index = index
-        self.taker: Whole | None = None
-        """Who is told of what comes first."""
-        self.one: Input | None = None
-        """What the dispatcher has of it; None once that has ended."""
         self._come: deque[Out] = deque()
-        self._waiter: asyncio.Future[None] | None = None
-        self._waits_credit: asyncio.Future[None] | None = None
-        self._credit = 0
-        self._untaken = 0
-        """Bytes that have come and were not taken."""
-        self._untold = 0
-        """Bytes that were taken, and that the guest has not been told of."""
-        self._is_begun = False
-        """Some of its response, or of its body, has passed."""
-        self._is_over = False
-        self._is_left = False
-        self._failure: Failure | None = None
+
+    @property
+    def request_id(self) -> str:
+        """See `model.web.Exchange`."""
+        return input_id(self._call_id, self.index)
 
     @property
     def container(self) -> Container | None:
@@ -180,10 +181,6 @@ class Exchange:
             self._tell("WebIn", WebIn(self._call_id, self.index, GONE, False, code, reason))
         self._come.clear()
         self._wake()
-
-    @property
-    def _call_id(self) -> str:
-        return "" if self.one is None else self.one.call.call_id
 
     def _tell(self, method: str, record: Any, body: bytes = b"") -> None:
         container = self.container

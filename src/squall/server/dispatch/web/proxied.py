@@ -187,8 +187,6 @@ class Refused(Exception):
 class Proxied(Exchange):
     """A request that goes to a port."""
 
-    __slots__ = ("_body", "_connected", "_has_room", "_port", "_request", "_send", "_socket", "carrying")
-
     def __init__(self, call_id: str, index: int, request: WebRequest, body: bytes, port: int) -> None:
         super().__init__(call_id, index)
         self._request = request

@@ -45,17 +45,14 @@ class Routes:
         something stands before this server."""
         self._url = url.rstrip("/")
         self._domain = domain
+        self.host_suffix = "." + domain.rpartition("//")[2].partition(":")[0].lower()
+        """What the names of hosts end in that have a label before it: a dot and the domain."""
         self._by_label: dict[str, list[Route]] = {}
         """The newest last."""
         self._by_domain: dict[str, Route] = {}
         self._of_app: dict[str, list[Route]] = {}
         self._claimed: dict[str, str] = {}
         """Labels and domains on their way to be an app's, by its id."""
-
-    @property
-    def host_suffix(self) -> str:
-        """What the names of hosts end in that have a label before it: a dot and the domain."""
-        return "." + self._domain.rpartition("//")[2].partition(":")[0].lower()
 
     # Finding
 
