@@ -69,6 +69,11 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
+def is_forked() -> bool:
+    """Whether user code forked this process from a container's, as Python knows: without asking the kernel."""
+    return _is_child
+
+
 def current() -> ContainerState | None:
     """The container this process is, or is a child of; None elsewhere."""
     return _state

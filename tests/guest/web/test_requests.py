@@ -40,7 +40,7 @@ from tests.guest.started_guest import CALL, CONTAINER, Process, Way, start_proce
 pytestmark = pytest.mark.long
 
 CODE = """
-import asyncio, json, os, sys, threading, time
+import asyncio, ctypes, json, os, sys, threading, time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 def app():
@@ -112,6 +112,15 @@ def app():
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": b"one", "more_body": True})
             raise RuntimeError("after it began")
+        elif path == "/raise-headed":
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            raise RuntimeError("before any of it was sent")
+        elif path == "/fork" or path == "/fork-unseen":
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            child = os.fork() if path == "/fork" else ctypes.PyDLL(None).fork()
+            body = str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])).encode() if child else b"the child's"
+            await send({"type": "http.response.body", "body": body})
+            return
         elif path == "/head-first":
             await send({"type": "http.response.start", "status": 202, "headers": headers})
             await receive()
@@ -327,7 +336,7 @@ def test_no_more_leaves_than_a_window(guest: Guest) -> None:
     assert guest.response() == (WebResponse(), b"end")
 
 
-@pytest.mark.parametrize("path", ["/raise", "/silent", "/raise-late", "/split"])
+@pytest.mark.parametrize("path", ["/raise", "/raise-headed", "/silent", "/raise-late", "/split"])
 def test_application_that_fails_is_a_failed_input(guest: Guest, path: str) -> None:
     guest.serve("app", ASGI)
     guest.ask(path)
@@ -336,6 +345,15 @@ def test_application_that_fails_is_a_failed_input(guest: Guest, path: str) -> No
 
     assert status == FAILED
     assert decode_failure(value)[0].type_name in ("RuntimeError", "Misused")
+
+
+@pytest.mark.parametrize("path", ["/fork", "/fork-unseen"])
+def test_child_that_comes_back_answers_nothing(guest: Guest, path: str) -> None:
+    guest.serve("app", ASGI)
+
+    for _ in range(2):
+        guest.ask(path)
+        assert guest.response() == (WebResponse(200, ("content-type", "text/plain")), b"0")
 
 
 def test_cancelled_request_ends(guest: Guest) -> None:

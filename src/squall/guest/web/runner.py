@@ -150,7 +150,7 @@ class WebRunner(AsyncRunner):
         try:
             exchange = self._exchanges[key] = Exchange(one, self._parts.link, web.lifespan.state, self._beginnings)
             await web.application(exchange.scope, exchange.receive, exchange.send)
-            if os.getpid() != self._pid:
+            if _container.is_forked():
                 end_forked(None)
             return SUCCEEDED, exchange.outcome(), ""
         except (asyncio.CancelledError, Stopping) as error:
@@ -171,11 +171,19 @@ class WebRunner(AsyncRunner):
     def _answer(self, item: Work, outcome: Outcome, run_us: int) -> None:
         self._parts.answer(item, outcome, run_us)
         if not self._is_flushing:
+            self._end_if_forked()
             # What ends in one turn of the loop leaves together.
             self._is_flushing = True
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         self._is_flushing = False
+        self._end_if_forked()
         with contextlib.suppress(OSError):
             self._parts.outbox.flush()
+
+    def _end_if_forked(self) -> None:
+        """Asks the kernel, as a child may have been forked behind Python's back: once for many requests, for in a
+        sandbox it takes long to answer."""
+        if os.getpid() != self._pid:
+            end_forked(None)
