@@ -47,6 +47,13 @@ def short_lived() -> Any:
     return importlib.import_module("web_application").application
 
 
+@app.function(image=code, include_source=False, serialized=True, scaledown_window=60, max_containers=4)
+@squall.concurrent(max_inputs=1000)
+@squall.asgi_app()
+def many() -> Any:
+    return importlib.import_module("web_application").application
+
+
 @contextmanager
 def uvicorn() -> Iterator[str]:
     """The same application under uvicorn, with all that makes it fast."""
@@ -208,7 +215,7 @@ def measure(what: str, count: int) -> dict[str, float]:
         with uvicorn() as url:
             return rate_of(url, RATE_S) if what == "uvicorn_rate" else latency_of(url, count)
     with app.run():
-        function: squall.Function[..., Any] = short_lived if what == "from_zero" else trivial
+        function: squall.Function[..., Any] = {"from_zero": short_lived, "sockets": many}.get(what, trivial)
         url = function.get_web_url() or ""
         get(connection(url), url)
         if what == "rate":
