@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,17 @@ def test_function_info_has_those_of_its_methods(app_id: str) -> None:
     assert "web         http://shop-site-dev.localhost:1 (asgi_app)" in said("function", "info", "shop/site")
     assert "web page    http://shop-desk-page-dev.localhost:1 (wsgi_app)" in said("function", "info", "shop/Desk")
     assert "http://" not in said("function", "info", "shop/plain")
+
+
+def test_programs_get_both_addresses(app_id: str) -> None:
+    of_app = json.loads(said("app", "info", "shop", "--json"))["addresses"]
+    of_class = json.loads(said("function", "info", "shop/Desk", "--json"))["addresses"]
+
+    assert [one["label"] for one in of_app] == ["shop-counter-dev", "shop-desk-page-dev", "shop-site-dev"]
+    assert of_class == of_app[1:2]
+    assert (of_class[0]["method"], of_class[0]["url"]) == ("page", "http://shop-desk-page-dev.localhost:1")
+    assert of_class[0]["path_url"].endswith("/w/shop-desk-page-dev")
+    assert json.loads(said("function", "info", "shop/plain", "--json"))["addresses"] == []
 
 
 def test_server_has_no_time_limit_to_tell_of(app_id: str) -> None:

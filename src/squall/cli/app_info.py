@@ -26,8 +26,10 @@ def info(app: str, is_json: bool) -> None:
     """Show how an app is, and its functions; APP is its name or id."""
     require_server()
     found = ask("AppGet", AppGet(app, environment_of(None)), AppInfo)
+    pages = ask_pages("WebAddressList", WebAddressList(found.app_id), WebAddressListing) if found.functions else ()
+    addresses = [one for page in pages for one in page.addresses]
     if is_json:
-        show_json(found)
+        show_json(found, addresses=addresses)
         return
     click.echo(f"{found.app_id}  {found.name or '-'}  {found.state}")
     lines = [
@@ -45,15 +47,9 @@ def info(app: str, is_json: bool) -> None:
     if found.functions:
         click.echo("")
         tables.show(("Function", "Function ID"), sorted(found.functions.items()), is_json=False)
-        _show_addresses(found.app_id)
-
-
-def _show_addresses(app_id: str) -> None:
-    pages = ask_pages("WebAddressList", WebAddressList(app_id), WebAddressListing)
-    rows = [(shown_name(one), one.url) for page in pages for one in page.addresses]
-    if rows:
+    if addresses:
         click.echo("")
-        tables.show(("Answers requests", "URL"), rows, is_json=False)
+        tables.show(("Answers requests", "URL"), [(shown_name(one), one.url) for one in addresses], is_json=False)
 
 
 @click.command("stats", epilog="Example: squall app stats greeter --since 2h")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
 
 from squall.cli import tables
@@ -21,7 +19,7 @@ from squall.protocol.function_window import FunctionWindow, FunctionWindowGet, V
 from squall.protocol.ids import is_id
 from squall.protocol.log import LogRead
 from squall.protocol.records import replace
-from squall.protocol.web import SERVER, WebAddressList, WebAddressListing
+from squall.protocol.web import SERVER, WebAddress, WebAddressList, WebAddressListing
 from squall.sdk._environment import environment_of
 
 
@@ -41,20 +39,22 @@ def info(fn: str, is_json: bool) -> None:
     """Show what a function runs with; FN is app/function, app.function, or its id."""
     require_server()
     spec = find_function(fn)
+    addresses = _addresses(spec)
     if is_json:
-        show_json(spec)
+        show_json(spec, addresses=addresses)
         return
     click.echo(f"{spec.function_id}  {spec.name}")
-    for name, text in (*info_lines(spec), *_address_lines(spec)):
+    lines = [(f"web {one.method}".strip(), f"{one.url} ({one.kind})") for one in addresses]
+    for name, text in (*info_lines(spec), *lines):
         click.echo(f"  {name:<11} {text}")
 
 
-def _address_lines(spec: FunctionSpec) -> Iterator[tuple[str, str]]:
+def _addresses(spec: FunctionSpec) -> list[WebAddress]:
+    """Where it answers requests, and its methods."""
     if spec.web is None and all(one.web is None for one in spec.definition.methods):
-        return
-    for page in ask_pages("WebAddressList", WebAddressList(function_id=spec.function_id), WebAddressListing):
-        for one in page.addresses:
-            yield f"web {one.method}".strip(), f"{one.url} ({one.kind})"
+        return []
+    pages = ask_pages("WebAddressList", WebAddressList(function_id=spec.function_id), WebAddressListing)
+    return [one for page in pages for one in page.addresses]
 
 
 def info_lines(spec: FunctionSpec) -> list[tuple[str, object]]:

@@ -38,9 +38,9 @@ def _moment(context: click.Context, option: click.Parameter, text: str | None) -
     return moment_of(text or "")
 
 
-def show_json(record: Any) -> None:
-    """A record for programs."""
-    click.echo(json.dumps(to_wire(record), indent=2))
+def show_json(record: Any, **more: Any) -> None:
+    """A record for programs, and what belongs to it."""
+    click.echo(json.dumps({**to_wire(record), **to_wire(more)}, indent=2))
 
 
 def show_window(window: FunctionWindow) -> None:
