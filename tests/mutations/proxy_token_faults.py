@@ -6,6 +6,8 @@ from tests.mutations.mutation import Change, Mutation
 
 TOKENS = "tests/server/dispatch/web/test_proxy_tokens.py::"
 SERVER = "src/squall/server/dispatch/web/proxy_tokens.py"
+INGRESS = "tests/server/ingress/test_ingress.py::"
+HEADERS = "src/squall/server/ingress/headers.py"
 CLIENT = "tests/sdk/test_workspace.py::"
 
 PROXY_TOKEN_FAULTS = (
@@ -15,6 +17,41 @@ PROXY_TOKEN_FAULTS = (
         "the id is enough",
         (Change(SERVER, "if token is None or not is_it:", "if token is None:"),),
         {f"{TOKENS}test_a_token_opens_every_environment_and_only_with_its_secret": "assert not opens(key, secret"},
+    ),
+    Mutation(
+        "token-ascii",
+        "a proxy token opens with its secret only",
+        "a secret that is no ASCII is an error of the server",
+        (Change(SERVER, 'secret.encode("utf-8", "surrogatepass")', 'secret.encode("ascii")'),),
+        {f"{INGRESS}test_a_proxy_token_is_given_once[no ascii]": "assert head.startswith"},
+    ),
+    Mutation(
+        "token-twice",
+        "a proxy token comes once",
+        "the last of several headers counts",
+        (
+            Change(
+                HEADERS,
+                "found = sorted((name, value) for name, value in scope",
+                "found = sorted({name: value for name, value in scope",
+            ),
+            Change(HEADERS, "if name in OURS)\n", "if name in OURS}.items())\n"),
+        ),
+        {f"{INGRESS}test_a_proxy_token_is_given_once[twice]": "assert head.startswith"},
+    ),
+    Mutation(
+        "token-mixed",
+        "a proxy token comes once",
+        "an id and a secret of different names are a pair",
+        (Change(HEADERS, "if tuple(name for name, _ in found) not in TOKENS:", "if len(found) != 2:"),),
+        {f"{INGRESS}test_a_proxy_token_is_given_once[mixed]": "assert head.startswith"},
+    ),
+    Mutation(
+        "token-passed-on",
+        "applications see no tokens",
+        "the short way passes them on",
+        (Change("src/squall/server/ingress/lane.py", "*HOP, *OURS}", "*HOP}"),),
+        {f"{INGRESS}test_a_proxy_token_is_taken_away_also_where_none_is_asked_for": 'assert b"wk-1" not in raw'},
     ),
     Mutation(
         "token-again",

@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 import json
 import socket
+from hashlib import sha256
 from typing import Any
 
 import httpx
 import pytest
 import websockets
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from squall.protocol.web import ASGI, MESSAGE_BYTES_MAX, WINDOW_BYTES, WebSpec
+from squall.server.ingress.headers import OURS
+from squall.server.model.proxy_token import StoredProxyToken
 from tests.server.ingress.web_stage import WebStage, web_stage
 
 pytestmark = pytest.mark.long
@@ -306,6 +310,83 @@ async def test_proxy_token_is_asked_for() -> None:
         let_in = await client.get(web.url, headers={"Squall-Key": "wk-1", "Squall-Secret": "ws-1"})
 
     assert (refused.status_code, wrong.status_code, let_in.status_code) == (401, 401, 200)
+
+
+KEY, SECRET = b"Modal-Key: wk-1\r\n", b"Modal-Secret: ws-1\r\n"
+OTHER_KEY, OTHER_SECRET = KEY.replace(b"Modal", b"Squall"), SECRET.replace(b"Modal", b"SQUALL")
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        (KEY + SECRET, 200),
+        (OTHER_SECRET + OTHER_KEY, 200),
+        (KEY.upper() + SECRET, 401),
+        (b"", 401),
+        (KEY, 401),
+        (SECRET, 401),
+        (KEY + SECRET.replace(b"1", b"2"), 401),
+        (KEY + SECRET.replace(b"ws-1", b""), 401),
+        (KEY + SECRET.replace(b"1", b"\xe4\xff"), 401),
+        (KEY.replace(b"1", b"\xff") + SECRET, 401),
+        (KEY + OTHER_SECRET, 401),
+        (KEY + KEY + SECRET, 401),
+        (KEY + SECRET + SECRET, 401),
+        (KEY + SECRET.replace(b"1", b"2") + SECRET, 401),
+        (KEY + SECRET + OTHER_KEY, 401),
+        (KEY + SECRET + OTHER_KEY + OTHER_SECRET, 401),
+        (KEY.replace(b"-Key", b"_Key") + SECRET, 401),
+    ],
+    ids=[
+        "it", "by our names", "another id", "none", "no secret", "no id", "another secret", "empty", "no ascii",
+        "an id of no ascii", "mixed", "two ids", "the same twice", "twice", "two ids of different names", "two pairs",
+        "underscore",
+    ],
+)  # fmt: skip
+async def test_a_proxy_token_is_given_once(headers: bytes, status: int) -> None:
+    async with web_stage(mirror, WebSpec(ASGI, is_proxy_auth_required=True)) as web:
+        web.stage.plane.proxy_tokens._tokens["wk-1"] = StoredProxyToken("wk-1", sha256(b"ws-1").digest(), "", 0.0, "")
+        raw = await web.raw(b"GET / HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n" + headers + b"\r\n")
+
+    head, _, body = raw.partition(b"\r\n\r\n")
+    assert head.startswith(f"HTTP/1.1 {status} ".encode()), raw
+    if status == 200:
+        assert "ws-1" not in body.decode()
+        assert not OURS & {name.encode() for name in json.loads(body)["headers"]}
+    else:
+        assert b"www-authenticate: Modal-Key" in head
+
+
+async def test_a_proxy_token_is_taken_away_also_where_none_is_asked_for() -> None:
+    async with web_stage(mirror) as web:
+        seen = [
+            await web.raw(b"%b / HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n%b\r\n" % (method, KEY + OTHER_SECRET))
+            for method in (b"GET", b"DELETE", b"POST")
+        ]
+
+    for raw in seen:
+        assert raw.startswith(b"HTTP/1.1 200"), raw
+        assert b"wk-1" not in raw
+        assert b"ws-1" not in raw
+
+
+async def test_a_websocket_needs_the_token_too() -> None:
+    async def echo(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": str([name for name, _ in scope["headers"]])})
+        await send({"type": "websocket.close"})
+
+    async with web_stage(echo, WebSpec(ASGI, is_proxy_auth_required=True)) as web:
+        web.stage.plane.proxy_tokens._tokens["wk-1"] = StoredProxyToken("wk-1", sha256(b"ws-1").digest(), "", 0.0, "")
+        url = web.url.replace("http", "ws")
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(url, additional_headers={"Modal-Key": "wk-1"})
+        async with connect(url, additional_headers={"Modal-Key": "wk-1", "Modal-Secret": "ws-1"}) as socket:
+            seen = await socket.recv()
+
+    assert refused.value.response.status_code == 401
+    assert "modal" not in str(seen)
 
 
 async def test_long_request_is_waited_for_elsewhere() -> None:

@@ -11,7 +11,9 @@ HOP = frozenset({
     b"transfer-encoding", b"upgrade",
 })  # fmt: skip
 """Of one connection (RFC 9110, 7.6.1)."""
-OURS = frozenset({b"modal-key", b"modal-secret", b"squall-key", b"squall-secret"})
+TOKENS = ((b"modal-key", b"modal-secret"), (b"squall-key", b"squall-secret"))
+"""By which headers a proxy token comes: its id, and its secret."""
+OURS = frozenset(name for pair in TOKENS for name in pair)
 """What opens a web function is not for its code."""
 _FORWARDED = frozenset({b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-prefix"})
 _WEBSOCKET = frozenset({b"connection", b"upgrade"})
@@ -25,6 +27,16 @@ def host_of(scope: Scope) -> str | None:
     host: str = found[0].decode("latin-1").strip().lower()
     name, separator, port = host.rpartition(":")
     return name if separator and port.isdigit() else host
+
+
+def token_of(scope: Scope) -> tuple[str, str] | None:
+    """The id and the secret of the proxy token that a request carries; None unless there is just one of each, by one
+    pair of names: what stands before this server may take another one for the one that counts."""
+    found = sorted((name, value) for name, value in scope["headers"] if name in OURS)
+    if tuple(name for name, _ in found) not in TOKENS:
+        return None
+    (_, key), (_, secret) = found
+    return key.decode("latin-1"), secret.decode("latin-1")
 
 
 def of_request(scope: Scope, root_path: str) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 from squall.protocol.ids import new_id
 from squall.protocol.web import ACCEPT, BYTES, CLOSE, DATA, SERVER, START, TEXT, WebRequest
 from squall.server.ingress.answers import Answer, busy, of_failure
-from squall.server.ingress.headers import has_body, host_of, of_request, of_response
+from squall.server.ingress.headers import has_body, host_of, of_request, of_response, token_of
 from squall.server.ingress.lane import LOOK_S, Lane, Passing
 from squall.server.model.web import CONNECTION, END, LATE, Busy, Exchange, Out, RequestFailed, Route, Web
 
@@ -113,12 +113,10 @@ class Ingress:
             return Answer(414, f"a path with its query has {PATH_CHARS_MAX} characters at most")
         if not route.web.is_proxy_auth_required:
             return None
-        given = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        key = given.get(b"modal-key") or given.get(b"squall-key") or ""
-        secret = given.get(b"modal-secret") or given.get(b"squall-secret") or ""
-        if self.web.opens(key, secret, route.environment):
+        token = token_of(scope)
+        if token is not None and self.web.opens(*token, route.environment):
             return None
-        text = "this web function needs a proxy token: send its id and secret as `Modal-Key` and `Modal-Secret`"
+        text = "this web function needs a proxy token: send its id and secret once, as `Modal-Key` and `Modal-Secret`"
         return Answer(401, text, ((b"www-authenticate", b"Modal-Key"),))
 
     def head(self, scope: Scope, root_path: str, *, has_more: bool = False) -> WebRequest:

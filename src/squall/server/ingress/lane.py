@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from squall.protocol.web import PROXIES, halves, joined_request
 from squall.server.ingress.answers import Answer, busy
-from squall.server.ingress.headers import HOP
+from squall.server.ingress.headers import HOP, OURS
 from squall.server.model.web import Busy, Exchange, Route, Web
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ KNOWN_MAX = 1_000
 KNOWN_BYTES_MAX = 1_000
 """Of one of them."""
 
-_OF_CLIENT = frozenset({b"connection", b"content-length", b"transfer-encoding", b"expect", b"host", *HOP}) | {
+_OF_CLIENT = frozenset({b"connection", b"content-length", b"transfer-encoding", b"expect", b"host", *HOP, *OURS}) | {
     b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-prefix",
 }  # fmt: skip
 """Headers of a request that are not simply passed on."""
