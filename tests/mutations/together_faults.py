@@ -124,8 +124,8 @@ TOGETHER_FAULTS = (
         "inputs always go to the container that runs least, so that none is ever idle",
         (
             Change(
-                "src/squall/server/dispatch/function/dispatcher.py",
-                "return self.target if len(self.containers) > self.scaling.min_containers else 0",
+                "src/squall/server/dispatch/function/choice.py",
+                "return dispatcher.target if len(dispatcher.containers) > dispatcher.scaling.min_containers else 0",
                 "return 0",
             ),
         ),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from squall.protocol.function import Batching
 from squall.server.dispatch.fleet.container import FROM_BEFORE, Container
+from squall.server.dispatch.function import choice
 from squall.server.dispatch.function.input import Input
 from squall.server.policy.batching import batches_of, due_at, size_now
 
@@ -82,7 +83,7 @@ class Batches:
             if not size:
                 self._look_again()
                 return
-            container = dispatcher.next_in_use()
+            container = choice.next_in_use(dispatcher)
             dispatcher.hand_out(container, size, self.new_number())
             dispatcher.refresh(container)
         dispatcher.schedule()

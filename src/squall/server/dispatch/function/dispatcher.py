@@ -11,7 +11,6 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -20,6 +19,7 @@ from squall.protocol.blob import is_sha256
 from squall.protocol.call import Failure, InputBatch, ItemBatch, OutputBatch, cut
 from squall.protocol.function import FunctionSpec, FunctionStats, Scaling
 from squall.server.dispatch.fleet.container import Container
+from squall.server.dispatch.function import choice
 from squall.server.dispatch.function.attempts import Attempts
 from squall.server.dispatch.function.batches import Batches
 from squall.server.dispatch.function.call_table import CallTable
@@ -32,14 +32,7 @@ from squall.server.model.clock import Clock, Timer
 from squall.server.model.config import ServerConfig
 from squall.server.model.definition import is_generator
 from squall.server.policy import credit
-from squall.server.policy.sharing import shares
 
-SPREAD_US = 1_000
-"""Work that is handed to one container before a second one gets a frame of its own."""
-PACK_US = 5_000
-"""Work up to which a container that is busy takes short inputs before one that is idle is woken for them."""
-PACK_QUIET_S = 0.01
-"""After that long without an output it may run something long, and gets no more."""
 MEASURED_MAX = 100
 """How many inputs earlier measures count for when others come: a single one that took long, among many that did not, is
 not worth containers."""
@@ -327,70 +320,13 @@ class Dispatcher:
             return
         left = TURN_INPUTS_MAX
         while self.ordinary and self.free and left > 0 and not self.holdings.absent:
-            chosen = self._choose() if len(self.free) > 1 else list(self.free)
-            if len(chosen) == 1:
-                counts = [min(self.window(chosen[0]) - len(chosen[0].held), self.ordinary)]
-            elif self.batches_at_once > 1:
-                held, windows = [len(one.held) for one in chosen], [self.window(one) for one in chosen]
-                counts = shares(held, windows, self._packed_to, min(self.ordinary, left))
-            else:
-                # Fill up to one level, so that who holds least gets most.
-                level = -(-(sum([len(one.held) for one in chosen]) + self.ordinary) // len(chosen))
-                counts = [min(self.window(one), level) - len(one.held) for one in chosen]
-            for container, count in zip(chosen, counts, strict=True):
+            for container, count in choice.choose(self, left):
                 count = min(count, left)
                 if count > 0 and self.ordinary:
                     self.hand_out(container, count)
                     left -= count
                 self.refresh(container)
         self.schedule()
-
-    def _choose(self) -> list[Container]:
-        """The containers that share what is queued, as many as the work is worth: where several inputs are for each,
-        those that run already; else those that hold least."""
-        wanted = self.ordinary
-        if self.expected_us:
-            wanted = min(wanted, int(wanted * self.expected_us / SPREAD_US) + 1)
-        if self.batches_at_once > 1:
-            return self._in_order_of_use()[:wanted]
-        if wanted < self.ordinary and len(self.idle) < len(self.free):
-            return self._running_first(wanted)
-        if wanted <= len(self.idle):
-            # Who ran last is warmest, and the others may reach the end of their scaledown window.
-            return list(itertools.islice(reversed(self.idle), wanted))
-        free = list(self.free)
-        if len(free) > 1:
-            free.sort(key=lambda container: len(container.held))
-        return free[:wanted]
-
-    def _running_first(self, count: int) -> list[Container]:
-        """So many of the containers that may be handed short inputs: those that run and hold little, the fullest first,
-        for one process that goes on leaves more of the machine to others than several that take turns; then those that
-        run nothing; then all others, the emptiest first."""
-        now, few = self.clock.monotonic(), PACK_US / self.expected_us
-        packed: list[Container] = []
-        others: list[Container] = []
-        for one in sorted([one for one in self.free if one.held], key=lambda container: len(container.held)):
-            goes_on = len(one.held) < few and one.quiet_s(now) < PACK_QUIET_S
-            (packed if goes_on else others).append(one)
-        return list(itertools.islice(itertools.chain(reversed(packed), reversed(self.idle), others), count))
-
-    def _in_order_of_use(self) -> list[Container]:
-        """The containers that may be handed something: those to be packed, the fullest first; then those that run
-        nothing, the one that ran last first; then all others, the emptiest first."""
-        packed_to = self._packed_to
-        busy = sorted([one for one in self.free if one.is_busy], key=self.load, reverse=True)
-        below = [one for one in busy if self.load(one) < packed_to]
-        return [*below, *reversed(self.idle), *reversed(busy[: len(busy) - len(below)])]
-
-    @property
-    def _packed_to(self) -> int:
-        """The target, where fewer containers may do; those that the function keeps anyway share what there is."""
-        return self.target if len(self.containers) > self.scaling.min_containers else 0
-
-    def next_in_use(self) -> Container:
-        """The first of them; there is one."""
-        return self._in_order_of_use()[0]
 
     def load(self, container: Container) -> int:
         """How much it runs: inputs, or batches."""
