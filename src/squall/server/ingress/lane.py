@@ -12,15 +12,13 @@ from __future__ import annotations
 import asyncio
 import http
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 from squall.protocol.web import PROXIES, halves, joined_request
 from squall.server.ingress.answers import Answer, busy
 from squall.server.ingress.headers import HOP, OURS
 from squall.server.model.web import Busy, Exchange, Route, Web
-
-if TYPE_CHECKING:
-    from squall.server.api.listen import LimitedHttpProtocol
 
 PATH_BYTES_MAX = 16 * 1024
 LOOK_S = 5.0
@@ -54,6 +52,27 @@ def _status_line(status: int) -> bytes:
 
 
 _STATUS_LINES = {status: _status_line(status) for status in range(200, 600)}
+
+
+class Connection(Protocol):
+    """What the short way needs of the HTTP protocol that a request has come over."""
+
+    cycle: Any
+    parser: Any
+    transport: Any
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+    scheme: Any
+    client: tuple[str, int] | None
+    server: tuple[str, int | None] | None
+    connections: Any
+    limit_concurrency: int | None
+    on_lost: Callable[[], None] | None
+    of_lane: Any
+    """What is kept of it here."""
+
+    def short_is_complete(self) -> None:
+        """The response of a request that came over it is written."""
 
 
 class Long(Protocol):
@@ -100,7 +119,7 @@ class Lane:
         """Labels, _OWN, or a dot and what may be a custom domain, by what clients call the host."""
         self._heads: dict[bytes, Head | None] = {}
 
-    def takes(self, protocol: LimitedHttpProtocol) -> bool:
+    def takes(self, protocol: Connection) -> bool:
         """Whether the request whose head has come goes this way: it is on it then."""
         before: Any = protocol.cycle
         parser = protocol.parser
@@ -146,7 +165,7 @@ class Lane:
             protocol.on_lost = passing.lost
             if self._timer is None:
                 self._timer = asyncio.get_running_loop().call_later(self._look_s, self._look)
-        protocol.cycle = passing  # type: ignore[assignment]  # as much of one as uvicorn's protocol looks at
+        protocol.cycle = passing  # as much of one as uvicorn's protocol looks at
         return True
 
     def _label(self, host: bytes, path: bytes) -> tuple[str, bytes]:
@@ -219,7 +238,7 @@ def _keep(known: dict[bytes, Any], key: bytes, value: Any) -> None:
         known[key] = value
 
 
-def _of_connection(protocol: LimitedHttpProtocol) -> OfConnection:
+def _of_connection(protocol: Connection) -> OfConnection:
     client, server = protocol.client, protocol.server
     scheme = (protocol.scheme or "http").encode()
     client_host = client[0].encode() if client else b""
@@ -266,7 +285,7 @@ class Passing:
     body = b""
     message_event = _UNHEARD
 
-    def __init__(self, lane: Lane, protocol: LimitedHttpProtocol, route: Route, method: bytes) -> None:
+    def __init__(self, lane: Lane, protocol: Connection, route: Route, method: bytes) -> None:
         self._lane = lane
         self.protocol = protocol
         """Its connection."""
