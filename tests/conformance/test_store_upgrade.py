@@ -82,8 +82,8 @@ COLUMNS = {table.name: tuple(column.name for column in table.columns) for table 
 COLUMNS["inputs"] = ("call_id", "input_index", "value", "blob_sha256")
 VALUES: dict[str, list[tuple[Any, ...]]] = {
     "apps": [
-        ("ap-1", "hello", "", DEPLOYED, 1.0, None, '{"team": "blau"}', "[]", "", "ada"),
-        ("ap-2", "child", "", STOPPED, 2.0, 3.0, "{}", '["ap-1"]', "ap-1", ""),
+        ("ap-1", "hello", "", DEPLOYED, 1.0, None, '{"team": "blau"}', "[]", "", "ada", "dev"),
+        ("ap-2", "child", "", STOPPED, 2.0, 3.0, "{}", '["ap-1"]', "ap-1", "", ""),
     ],
     "functions": [("fu-1", "ap-1", "square", "", wire(FUNCTION), 0)],
     "mounts": [(MANIFEST.mount_id(), wire(MANIFEST), 5.0)],
@@ -97,6 +97,7 @@ VALUES: dict[str, list[tuple[Any, ...]]] = {
     "images": [("im-1", "ap-1", wire(IMAGE.spec), wire(IMAGE.config), f"[{wire(IMAGE.layers[0])}]", 10.0, 20.0)],
     "image_names": [("", "web", "latest", 1, "im-1", 6.0, True)],
     "settings": [("colour", "blue")],
+    "proxy_tokens": [("wk-1", b"\1" * 32, "ci", 12.0, "ada", None, None)],
     "versions": [
         (
             *("ap-1", 1, 40.0, "dp-1", "rolling", "v1", "0.3.0", "ada", wire(VERSION.commit), 0, 1),
@@ -215,7 +216,8 @@ def refuse(connection: sa.Connection) -> None:
 async def check_apps(store: Store, earlier: Earlier) -> None:
     ancestors = ("ap-1",) if earlier.has("apps", "ancestors") else ()
     made_by = "ada" if earlier.has("apps", "created_by") else ""
-    app = StoredApp("ap-1", "hello", DEPLOYED, 1.0, None, {"team": "blau"}, created_by=made_by)
+    suffix = "dev" if earlier.has("apps", "web_suffix") else ""
+    app = StoredApp("ap-1", "hello", DEPLOYED, 1.0, None, {"team": "blau"}, created_by=made_by, web_suffix=suffix)
     child = StoredApp("ap-2", "child", STOPPED, 2.0, 3.0, {}, "", ancestors)
     assert await store.list_apps() == (child, app)
     assert await store.find_app("hello") == app

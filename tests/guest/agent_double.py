@@ -106,6 +106,12 @@ class AgentDouble:
             if envelope.method == method:
                 return self.codec.record(cls, envelope.params), body
 
+    def all_events(self) -> list[tuple[Envelope, bytes]]:
+        """What has come and was not expected yet, of a guest that has ended."""
+        for reading in self._threads[1:]:
+            reading.join(10)
+        return list(self.events.queue)
+
     def drop(self) -> None:
         """Die: the connection and the socket go away."""
         Path(self.path).unlink()

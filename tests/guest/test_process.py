@@ -417,7 +417,7 @@ def test_answer_is_sent_whole_when_the_end_comes_as_it_is_sent(guest: Process) -
 
     code, printed = guest.end()
 
-    answers = [body for envelope, body in list(guest.agent.events.queue) if envelope.method == "Outputs"]
+    answers = [body for envelope, body in guest.agent.all_events() if envelope.method == "Outputs"]
     assert [pickle.loads(answer) for answer in answers] == ["whole"]
     assert code == 0
     assert printed == "left\n"
@@ -479,7 +479,7 @@ def test_what_the_end_has_interrupted_has_no_output_whatever_user_code_makes_of_
     code, printed = guest.end()
     assert code == 0
     assert "went on to its end" not in printed
-    assert all(envelope.method != "Outputs" for envelope, _ in list(guest.agent.events.queue))
+    assert all(envelope.method != "Outputs" for envelope, _ in guest.agent.all_events())
 
 
 def test_retry_of_a_cancelled_input_runs_in_the_same_container(guest: Process) -> None:
@@ -529,7 +529,7 @@ def test_end_while_a_coroutine_blocks_its_loop_sends_no_output(guest: Process) -
     code, printed = guest.end()
     assert code == 0
     assert "swallowed" not in printed
-    assert all(envelope.method != "Outputs" for envelope, _ in list(guest.agent.events.queue))
+    assert all(envelope.method != "Outputs" for envelope, _ in guest.agent.all_events())
 
 
 def test_given_up_async_generators_hold_no_threads(guest: Process) -> None:
@@ -559,7 +559,7 @@ def test_end_in_mid_input_runs_finally_and_sends_no_output(guest: Process) -> No
     code, printed = guest.end()
     assert code == 0
     assert "woken" in printed
-    assert all(envelope.method != "Outputs" for envelope, _ in list(guest.agent.events.queue))
+    assert all(envelope.method != "Outputs" for envelope, _ in guest.agent.all_events())
 
 
 def test_end_while_loading_blames_nobody(guest: Process) -> None:
@@ -574,7 +574,7 @@ def test_end_while_loading_blames_nobody(guest: Process) -> None:
     assert code == 0
     assert "swallowed" not in printed
     assert "Traceback" not in printed
-    assert all(envelope.method != "StartupFailed" for envelope, _ in list(guest.agent.events.queue))
+    assert all(envelope.method != "StartupFailed" for envelope, _ in guest.agent.all_events())
 
 
 def test_end_on_the_way_out_is_silent(guest: Process) -> None:

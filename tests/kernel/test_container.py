@@ -374,7 +374,7 @@ async def test_exec_shares_namespaces_and_files(containers: Containers) -> None:
     running = await containers.start(*shell("echo hello > /tmp/file; exec sleep 60"), hostname="inner")
     namespaces = "for n in mnt pid net ipc uts user; do readlink /proc/self/ns/$n /proc/1/ns/$n | uniq | wc -l; done"
 
-    ended = await containers.exec(running, *shell("cat /tmp/file; hostname", namespaces))
+    ended = await containers.exec(running, *shell("until grep hello /tmp/file; do :; done 2>&-; hostname", namespaces))
 
     assert ended.stdout.split() == ["hello", "inner", *["1"] * 6]
 

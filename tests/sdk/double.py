@@ -54,6 +54,10 @@ async def pass_by(spec: image.ImageSpec) -> None:
 class ServerDouble:
     """Start it with a socket path; use `state` attributes from the test's thread once things are quiet."""
 
+    web_domain = "localhost"
+    addresses_max = 100
+    """Of web functions, in one answer."""
+
     def __init__(self, socket_path: str) -> None:
         self.socket_path = socket_path
         self.version = VERSION
@@ -91,9 +95,6 @@ class ServerDouble:
         """How long that takes."""
         self.bound: list[function.FunctionBind] = []
         """Variants that were asked for."""
-        self.web_domain = "localhost"
-        self.addresses_max = 100
-        """Of web functions, in one answer."""
         self.closed_calls: list[str] = []
         self.cancelled: list[str] = []
         self.outputs: dict[tuple[str, int], tuple[int, bytes, str]] = {}
