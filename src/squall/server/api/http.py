@@ -35,6 +35,7 @@ from squall.protocol.methods import CLIENT, EVENT, METHODS, SERVER, STREAM, Meth
 from squall.server.api.errors import error_response, error_value, platform_error
 from squall.server.api.guard import LOOPBACK_NAMES, Guard
 from squall.server.api.openapi import describe
+from squall.server.api.response_headers import ResponseHeaders
 from squall.server.api.websocket import serve_channel
 
 PREFIX = "/api/v1"
@@ -101,7 +102,7 @@ def make_app(
         *(channel_route(extra.path, extra.accept) for extra in extras),
         Route(f"{PREFIX}/{{method}}", twin.post, methods=["POST"]),
     ]
-    return Guard(Starlette(routes=routes), token, host_names)
+    return ResponseHeaders(Guard(Starlette(routes=routes), token, host_names))
 
 
 class _Twin:
