@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from squall.main.ask import ask
 from squall.main.data_dir import read_server_file
 from squall.protocol.server import ServerStatus, ServerStatusRequest
+from tests.certificates import make_certificate
 from tests.e2e.flows import FLOWS
 from tests.e2e.installation import SQUALL, take_layers_from_cache
 from tests.kernel.test_local_server import spawners
@@ -135,11 +138,38 @@ def test_agent_with_a_wrong_token_does_not_join(programs: Programs, make_data_di
         os.kill(pid, signal.SIGTERM)
 
 
+@pytest.mark.parametrize("is_by_tls", [True, False], ids=["tls", "insecure"])
+def test_server_beyond_loopback_asks_for_its_token(
+    programs: Programs, make_data_dir: Callable[[], Path], tmp_path: Path, is_by_tls: bool
+) -> None:
+    cert, key = make_certificate(tmp_path)
+    how = {"SQUALL_TLS_CERT": cert, "SQUALL_TLS_KEY": key} if is_by_tls else {"SQUALL_HTTP_INSECURE": "1"}
+    data_dir = make_data_dir()
+    programs.start("serverd", data_dir, SQUALL_HTTP_HOST="0.0.0.0", SQUALL_HTTP_PORT="0", **how)
+    wait_for(lambda: node_count(data_dir) == 0, "the server does not answer")
+    found = read_server_file(data_dir)
+    assert found is not None
+    url = found.url.replace("0.0.0.0", "127.0.0.1")
+
+    with httpx.Client(verify=ssl.create_default_context(cafile=cert), timeout=30, base_url=url) as client:
+        without = client.post("/api/v1/ServerStatus")
+        wrong = client.post("/api/v1/ServerStatus", headers={"Authorization": "Bearer x"})
+        given = client.post("/api/v1/ServerStatus", headers={"Authorization": f"Bearer {TOKEN}"})
+
+    assert url.startswith("https://" if is_by_tls else "http://")
+    assert (without.status_code, wrong.status_code, given.status_code) == (401, 401, 200)
+    assert ("strict-transport-security" in given.headers) == is_by_tls
+    assert ("in the clear" in (data_dir / "log").read_text()) != is_by_tls
+
+
 @pytest.mark.parametrize(
     ("module", "settings", "said"),
     [
         ("agentd", {"SQUALL_SERVER_URL": ""}, "SQUALL_SERVER_URL"),
         ("serverd", {"SQUALL_HTTP_HOST": "0.0.0.0"}, "SQUALL_TLS_CERT"),
+        ("serverd", {"SQUALL_HTTP_HOST": "0.0.0.0", "SQUALL_HTTP_INSECURE": "0"}, "SQUALL_TLS_CERT"),
+        ("serverd", {"SQUALL_HTTP_INSECURE": "perhaps"}, "must be 1 or 0"),
+        ("serverd", {"SQUALL_TLS_CERT": "/none.pem", "SQUALL_TLS_KEY": "/none.pem"}, "SQUALL_TLS_CERT"),
         ("serverd", {"SQUALL_HTTP_PORT": "http"}, "SQUALL_HTTP_PORT"),
     ],
 )

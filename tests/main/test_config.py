@@ -50,6 +50,8 @@ def test_nothing_set_is_all_defaults() -> None:
         ("secret_key", KEY, (b"k" * 32,)),
         ("secret_key", f"{KEY}, {KEY}", (b"k" * 32, b"k" * 32)),
         ("http_port", "8080", 8080),
+        ("http_insecure", "1", True),
+        ("http_insecure", "no", False),
         ("http_names", "Squall.Example, other ,", ("squall.example", "other")),
         ("idle_exit_s", "0", None),
         ("idle_exit_s", "2.5", 2.5),

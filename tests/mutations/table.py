@@ -25,7 +25,6 @@ from tests.mutations.isolation import ISOLATION
 from tests.mutations.limit_faults import LIMIT_FAULTS
 from tests.mutations.machine_faults import MACHINE_FAULTS
 from tests.mutations.mutation import Mutation
-from tests.mutations.proxy_token_faults import PROXY_TOKEN_FAULTS
 from tests.mutations.scaling_faults import SCALING_FAULTS
 from tests.mutations.schedule_faults import SCHEDULE_FAULTS
 from tests.mutations.secret_faults import SECRET_FAULTS
@@ -41,6 +40,7 @@ from tests.mutations.volume_build_faults import VOLUME_BUILD_FAULTS
 from tests.mutations.volume_client_faults import VOLUME_CLIENT_FAULTS
 from tests.mutations.volume_kept_faults import VOLUME_KEPT_FAULTS
 from tests.mutations.volume_mount_faults import VOLUME_MOUNT_FAULTS
+from tests.mutations.web_access_faults import WEB_ACCESS_FAULTS
 from tests.mutations.web_client_faults import WEB_CLIENT_FAULTS
 
 MUTATIONS: tuple[Mutation, ...] = (
@@ -81,6 +81,6 @@ MUTATIONS: tuple[Mutation, ...] = (
     *FORK_VOLUME_FAULTS,
     *ASSET_FAULTS,
     *BUCKET_FAULTS,
-    *PROXY_TOKEN_FAULTS,
+    *WEB_ACCESS_FAULTS,
     *WEB_CLIENT_FAULTS,
 )

@@ -28,7 +28,7 @@ class Config:
     data_dir: Path = Path(DEFAULT_DATA_DIR)
     """Where everything is kept; its path must be short, because sockets are in it."""
     http_host: str = "127.0.0.1"
-    """Address to listen at. Beyond loopback only with TLS."""
+    """Address to listen at. Beyond loopback only with TLS, or `http_insecure`."""
     http_port: int | None = None
     """None: 7855, or any free port when that is taken. 0: any free port. Else this one or none."""
     http_names: tuple[str, ...] = ()
@@ -37,9 +37,11 @@ class Config:
     """What comes behind the labels of web functions in their addresses: a domain all of whose names lead here. With a
     scheme, as https://example.com, where something stands before this server that answers there."""
     tls_cert: str | None = None
-    """Path of a certificate chain (PEM). None: plain HTTP, on loopback only."""
+    """Path of a certificate chain (PEM). None: plain HTTP, on loopback only unless `http_insecure`."""
     tls_key: str | None = None
     """Path of the certificate's key."""
+    http_insecure: bool = False
+    """Listen beyond loopback without TLS: for networks that nobody reads, as that to a proxy which ends TLS itself."""
     idle_exit_s: float | None = 900.0
     """A server with nothing running, deployed or connected ends after so many seconds. None (written 0): never."""
     database_url: str | None = None
@@ -157,6 +159,13 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _flag(text: str) -> bool:
+    values = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+    if text.lower() not in values:
+        raise ValueError("must be 1 or 0")
+    return values[text.lower()]
+
+
 def _port(text: str) -> int:
     number = _count(text)
     if number > 65_535:
@@ -218,6 +227,7 @@ _READERS: dict[str, Callable[[str], object]] = {
     "web_domain": _domain,
     "tls_cert": str,
     "tls_key": str,
+    "http_insecure": _flag,
     "idle_exit_s": _seconds,
     "database_url": str,
     "blob_url": str,

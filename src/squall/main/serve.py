@@ -39,7 +39,7 @@ async def serve(config: Config, environ: Mapping[str, str], on_ready: Callable[[
         ConfigError, PlatformError, RuntimeFailure, OSError: it cannot start; the message says why.
     """
     stop = stop_signals()
-    check_exposure(config.http_host, config.tls_cert, config.tls_key)
+    check_exposure(config)
     owners = find_owners(environ)
     token = config.token or read_or_make_token(config.data_dir, owners)
     codec = MsgspecCodec()

@@ -1,7 +1,7 @@
 """The server alone, for many machines: `python -m squall.main.serverd`. Its nodes are `squall.main.agentd` elsewhere.
 
-It needs no root. It listens at SQUALL_HTTP_HOST with TLS, keeps its state where SQUALL_DATABASE_URL and SQUALL_BLOB_URL
-say, and is opened by SQUALL_TOKEN.
+It needs no root. It listens at SQUALL_HTTP_HOST, with TLS, keeps its state where SQUALL_DATABASE_URL and
+SQUALL_BLOB_URL say, and is opened by SQUALL_TOKEN.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ async def serve_alone(config: Config, environ: Mapping[str, str], on_ready: Call
         ConfigError, PlatformError, OSError: it cannot start; the message says why.
     """
     stop = stop_signals()
-    check_exposure(config.http_host, config.tls_cert, config.tls_key)
+    check_exposure(config)
     owners = find_owners(environ)
     token = config.token or read_or_make_token(config.data_dir, owners)
     with bind(config.http_host, config.http_port) as listener:

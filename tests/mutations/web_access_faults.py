@@ -1,4 +1,4 @@
-"""Mutations of what proxy tokens open, and of what is kept of them."""
+"""Mutations of what proxy tokens open, of what is kept of them, and of where the server listens."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from tests.mutations.mutation import Change, Mutation
 
 TOKENS = "tests/server/dispatch/web/test_proxy_tokens.py::"
 SERVER = "src/squall/server/dispatch/web/proxy_tokens.py"
+TCP = "tests/main/test_tcp.py::"
 INGRESS = "tests/server/ingress/test_ingress.py::"
 HEADERS = "src/squall/server/ingress/headers.py"
 CLIENT = "tests/sdk/test_workspace.py::"
 
-PROXY_TOKEN_FAULTS = (
+WEB_ACCESS_FAULTS = (
     Mutation(
         "token-secret",
         "a proxy token opens with its secret only",
@@ -147,5 +148,39 @@ PROXY_TOKEN_FAULTS = (
                 '== "forbidden", method'
             )
         },
+    ),
+    Mutation(
+        "exposed",
+        "beyond loopback only with TLS",
+        "the server listens anywhere",
+        (Change("src/squall/main/tcp.py", "if not config.http_insecure:", "if False:"),),
+        {f"{TCP}test_beyond_loopback_needs_tls[0.0.0.0]": "pytest.raises(ConfigError"},
+    ),
+    Mutation(
+        "tls-late",
+        "beyond loopback only with TLS",
+        "a certificate that cannot be used is found when somebody connects",
+        (Change("src/squall/main/tcp.py", "        _check_tls(config.tls_cert, config.tls_key)\n", "        pass\n"),),
+        {f"{TCP}test_tls_that_cannot_be_had_is_told_at_the_start": "pytest.raises(ConfigError, match=said)"},
+    ),
+    Mutation(
+        "browser-headers",
+        "browsers are told what responses of the API are for",
+        "nothing is told",
+        (
+            Change(
+                "src/squall/server/api/http.py",
+                "return ResponseHeaders(Guard(Starlette(routes=routes), token, host_names))",
+                "return Guard(Starlette(routes=routes), token, host_names)",
+            ),
+        ),
+        {"tests/server/api/test_response_headers.py::test_every_response_of_the_api_has_them": "== WANTED"},
+    ),
+    Mutation(
+        "browser-tls",
+        "browsers are told what responses of the API are for",
+        "they are told to stay with TLS where there is none",
+        (Change("src/squall/server/api/response_headers.py", 'in ("https", "wss") else ALWAYS', '!= "x" else ALWAYS'),),
+        {"tests/server/api/test_response_headers.py::test_every_response_of_the_api_has_them": "== WANTED"},
     ),
 )
