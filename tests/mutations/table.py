@@ -35,6 +35,7 @@ from tests.mutations.spawner_faults import SPAWNER_FAULTS
 from tests.mutations.stored_faults import STORED_FAULTS
 from tests.mutations.template_faults import TEMPLATE_FAULTS
 from tests.mutations.together_faults import TOGETHER_FAULTS
+from tests.mutations.trailer_faults import TRAILER_FAULTS
 from tests.mutations.user_faults import USER_FAULTS
 from tests.mutations.volume_build_faults import VOLUME_BUILD_FAULTS
 from tests.mutations.volume_client_faults import VOLUME_CLIENT_FAULTS
@@ -83,4 +84,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *BUCKET_FAULTS,
     *WEB_ACCESS_FAULTS,
     *WEB_CLIENT_FAULTS,
+    *TRAILER_FAULTS,
 )

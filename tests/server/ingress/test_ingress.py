@@ -541,6 +541,60 @@ async def test_head_has_no_body_and_options_pass() -> None:
     assert options.json()["method"] == "OPTIONS"
 
 
+TRAILED = b"POST /w/shop-site-dev/ HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwords\r\n0\r\n"
+
+
+async def test_trailers_of_a_request_are_no_headers() -> None:
+    async with web_stage(mirror) as web:
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        for _ in range(2):
+            writer.write(TRAILED + b"X-Sum: 5\r\nX-Forwarded-For: 10.0.0.1\r\n\r\n")
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            found = json.loads(await reader.readexactly(length))
+            assert found["body"] == 5
+            assert "x-sum" not in found["headers"]
+            assert found["headers"]["x-forwarded-for"] == "127.0.0.1"
+        writer.close()
+
+
+async def unasked(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("no request of that kind is to reach an application")
+
+
+UPGRADE = b"Connection: upgrade\r\nUpgrade: h2c\r\n"
+
+
+async def test_other_protocol_is_not_spoken_and_takes_no_body() -> None:
+    async with web_stage(mirror) as web:
+        reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        for more in (UPGRADE, b""):
+            writer.write(b"GET /a HTTP/1.1\r\nHost: shop-site-dev.localhost\r\n" + more + b"\r\n")
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+            assert b'"path": "/a"' in await reader.readexactly(length)
+        writer.close()
+        web.application = unasked
+        for body in (b"Content-Length: 5\r\n\r\nwords", b"Transfer-Encoding: chunked\r\n\r\n5\r\nwords\r\n0\r\n\r\n"):
+            refused = await web.raw(b"POST / HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n" + UPGRADE + body)
+            assert refused.startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("piece", [b"X-Sum: 5\r\n" * 1_000, b"x" * 10_000], ids=["many", "long"])
+async def test_endless_trailers_are_cut_off(piece: bytes) -> None:
+    async with web_stage(mirror) as web:
+        _, writer = await asyncio.open_connection("127.0.0.1", web.port)
+        writer.write(TRAILED + b"X: ")
+        sent = 0
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            while sent < 2_000:
+                writer.write(piece)
+                await writer.drain()
+                sent += 1
+        assert sent < 2_000
+        writer.close()
+
+
 async def test_connection_is_kept_for_the_next_request() -> None:
     async with web_stage(mirror) as web:
         reader, writer = await asyncio.open_connection("127.0.0.1", web.port)

@@ -191,6 +191,39 @@ async def test_what_a_program_may_say(said: bytes, status: int) -> None:
         assert response.text == "until the end"
 
 
+async def test_trailers_of_a_response_are_dropped() -> None:
+    async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwords\r\n0\r\nX-Sum: 5\r\n\r\n")
+
+    async with speaking(says) as port, proxied(port) as web:
+        for _ in range(2):
+            raw = await web.raw(b"GET / HTTP/1.1\r\nHost: HOST\r\nConnection: close\r\n\r\n")
+            assert b"words" in raw
+            assert b"x-sum" not in raw.lower()
+
+
+@pytest.mark.parametrize("piece", [b"X-Sum: 5\r\n" * 1_000, b"x" * 10_000], ids=["many", "long"])
+async def test_endless_trailers_of_a_response_are_cut_off(piece: bytes) -> None:
+    sent = 0
+
+    async def says(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nwords\r\n0\r\nX: ")
+        while sent < 5_000:
+            writer.write(piece)
+            await writer.drain()
+            sent += 1
+
+    async with speaking(says) as port, proxied(port) as web, httpx.AsyncClient() as client:
+        with pytest.raises(httpx.TransportError):
+            await client.get(web.url)
+
+    assert sent < 5_000
+
+
 async def test_response_that_breaks_off_is_not_taken_for_whole() -> None:
     async def breaks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")

@@ -42,6 +42,9 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     _head_bytes = 0
     _is_in_head = True
+    _is_in_body = False
+    _has_body_come = False
+    """With what has come last."""
     _head_timer: asyncio.TimerHandle | None = None
     _idle_since = 0.0
     """Since when it has nothing to answer; 0.0: it has."""
@@ -70,6 +73,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the loop."""
+        self._has_body_come = False
         super().data_received(data)
         if self._is_in_head:
             self._head_bytes += len(data)
@@ -78,6 +82,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 self.transport.close()
             elif self._head_timer is None:
                 self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
+        elif self._is_in_body:
+            # Without any of the body come trailers, of which the parser keeps one that does not end. Its response may
+            # have begun, so that there is nothing to say.
+            self._head_bytes = 0 if self._has_body_come else self._head_bytes + len(data)
+            if self._head_bytes > HEAD_BYTES_MAX:
+                self.transport.close()
 
     def handle_websocket_upgrade(self) -> None:
         """Called when a WebSocket is asked for: its messages are frames of ours, or somebody's."""
@@ -102,13 +112,20 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         """Called by the parser."""
         self._idle_since = 0.0
         self._is_in_head = False
+        self._is_in_body = True
         if self._head_timer is not None:
             self._stop_head_timer()
         config: Any = self.config
         if config.lane is not None and self._is_taken(config.lane):
             self._is_short = True
             return
-        self.scope = self.scope_of(self.url, self.headers)
+        if self.parser.should_upgrade() and not self._should_upgrade() and _has_body(self.headers):
+            # The parser would skip the body, and read on in the middle of it as if a request began there.
+            self._is_short = True
+            self.send_400_response("A request with a body cannot ask for another protocol.")
+            return
+        # The parser tells trailers as headers that come late: the request has those that it has now.
+        self.scope = self.scope_of(self.url, list(self.headers))
         super().on_headers_complete()
 
     def scope_of(self, url: bytes, headers: list[tuple[bytes, bytes]]) -> Any:
@@ -122,8 +139,14 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         scope[CONNECTION] = self  # ASGI leaves room for what servers add
         return scope
 
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self._has_body_come = True
+        super().on_body(body)
+
     def on_message_complete(self) -> None:
         """Called by the parser."""
+        self._is_in_body = False
         if not self._is_short:
             super().on_message_complete()
 
@@ -236,6 +259,10 @@ class _Config(uvicorn.Config):
             ssl_certfile=tls_cert,
             ssl_keyfile=tls_key,
         )
+
+
+def _has_body(headers: list[tuple[bytes, bytes]]) -> bool:
+    return any(name == b"transfer-encoding" or (name == b"content-length" and value != b"0") for name, value in headers)
 
 
 async def _end(tasks: list[asyncio.Task[None]]) -> None:

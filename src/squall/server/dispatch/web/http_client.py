@@ -104,6 +104,8 @@ class _Reader:
         self._headers: list[str] = []
         self._head_bytes = 0
         self._is_begun = False
+        self._has_body_come = False
+        """With what was fed last."""
         self._has_end = False
         """Its own framing says where it ends, and not the connection's end."""
 
@@ -111,16 +113,17 @@ class _Reader:
         if self.is_done:
             self.keeps_open = False  # more than was asked for: whose that is nobody knows
             return
+        self._has_body_come = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as error:
             raise BadResponse("it wants to speak something else than HTTP") from error
         except httptools.HttpParserError as error:
             raise BadResponse(f"it is no response: {error}") from error
-        if not self._is_begun:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES_MAX:
-                raise BadResponse(f"its headers have more than {HEAD_BYTES_MAX >> 10} KiB")
+        # Behind the head there are sizes of chunks and trailers, of which the parser keeps one that does not end.
+        self._head_bytes = 0 if self._has_body_come else self._head_bytes + len(data)
+        if self._head_bytes > HEAD_BYTES_MAX:
+            raise BadResponse(f"its headers, or its trailers, have more than {HEAD_BYTES_MAX >> 10} KiB")
 
     def end(self) -> None:
         if self._is_begun and not self._has_end:
@@ -134,6 +137,8 @@ class _Reader:
         self._headers = []
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._is_begun:
+            return  # a trailer
         self._headers.append(name.decode("latin-1").lower())
         self._headers.append(value.decode("latin-1"))
 
@@ -152,6 +157,7 @@ class _Reader:
             self.is_done, self._has_end = True, True
 
     def on_body(self, body: bytes) -> None:
+        self._has_body_come = True
         if self._is_begun and not self.is_done:
             self.parts.append(Part(0, (), body))
 
