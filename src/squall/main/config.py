@@ -42,6 +42,11 @@ class Config:
     """Path of the certificate's key."""
     http_insecure: bool = False
     """Listen beyond loopback without TLS: for networks that nobody reads, as that to a proxy which ends TLS itself."""
+    tunnel_ports: range = range(31_000, 32_000)
+    """Ports of this server for tunnels, at the address of `http_host`; written 31000-31999. Empty (written none): there
+    are no tunnels."""
+    tunnel_plain: bool = False
+    """Beyond loopback: tunnels may be asked for that are without TLS. Written 1."""
     idle_exit_s: float | None = 900.0
     """A server with nothing running, deployed or connected ends after so many seconds. None (written 0): never."""
     database_url: str | None = None
@@ -173,6 +178,16 @@ def _port(text: str) -> int:
     return number
 
 
+def _ports(text: str) -> range:
+    if text == "none":
+        return range(0)
+    first, mark, last = text.partition("-")
+    ports = range(_port(first), _port(last if mark else first) + 1)
+    if not ports or not ports[0]:
+        raise ValueError("must be ports such as 31000-31999, the lower one first, or none")
+    return ports
+
+
 def _seconds(text: str) -> float | None:
     try:
         seconds = float(text)
@@ -228,6 +243,8 @@ _READERS: dict[str, Callable[[str], object]] = {
     "tls_cert": str,
     "tls_key": str,
     "http_insecure": _flag,
+    "tunnel_ports": _ports,
+    "tunnel_plain": _flag,
     "idle_exit_s": _seconds,
     "database_url": str,
     "blob_url": str,

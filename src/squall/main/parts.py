@@ -37,11 +37,13 @@ from squall.main.data_dir import write_atomically
 from squall.main.housekeeping import housekeeping
 from squall.main.secret_keys import FileSecretKeys
 from squall.main.spawner import instance_name, open_spawner
+from squall.main.tcp import is_loopback
 from squall.protocol.codec import Codec
 from squall.protocol.ids import is_id, new_id
 from squall.runtime.layer_mounts import can_mount_from_file, can_mount_images
 from squall.runtime.network.pool import NetworkPool
 from squall.server.dispatch import ControlPlane, SystemClock
+from squall.server.ingress.tunnel import Entries
 from squall.server.model.config import ServerConfig
 from squall.server.store.blob import ObjectBlobStore
 from squall.server.store.log import FileLogStore
@@ -83,7 +85,26 @@ async def control_plane(
         )
         keys = FileSecretKeys(config.data_dir, config.secret_key)
         await stack.enter_async_context(housekeeping(store, blobs, config.blob_bytes_max))
-        yield await stack.enter_async_context(ControlPlane(store, blobs, logs, keys, codec, server, clock))
+        control = await stack.enter_async_context(ControlPlane(store, blobs, logs, keys, codec, server, clock))
+        control.tunnels.entries = entries = tunnel_entries(config)
+        if entries is not None:
+            stack.push_async_callback(entries.close)
+        yield control
+
+
+def tunnel_entries(config: Config) -> Entries | None:
+    """Where tunnels begin: at the address of the server, and as it with TLS if there is a certificate."""
+    if not config.tunnel_ports:
+        return None
+    address = config.http_host
+    host = config.http_names[0] if config.http_names else address
+    if host in ("0.0.0.0", "::"):
+        host = socket.gethostname()
+    tls = (config.tls_cert, config.tls_key) if config.tls_cert and config.tls_key else None
+    why_no_plain = ""
+    if tls is not None and not is_loopback(address) and not config.tunnel_plain:
+        why_no_plain = f"this server listens at {address} with TLS only; SQUALL_TUNNEL_PLAIN=1 lets tunnels be without"
+    return Entries(address, host, config.tunnel_ports, tls, why_no_plain)
 
 
 def _app_blob_bytes_max(data_dir: Path) -> int:

@@ -37,6 +37,7 @@ KINDS = {
     "ex": "exec",
     "rq": "request",
     "wk": "proxy token",
+    "tu": "tunnel",
 }
 
 _ID = r"^(?:" + "|".join(KINDS) + r")-[0-9A-Za-z:]{8,80}\Z"

@@ -35,6 +35,7 @@ from squall.protocol import (
     secret,
     server,
     template,
+    tunnel,
     volume,
     web,
 )
@@ -159,6 +160,8 @@ METHODS = _table(
     _ask("ProxyTokenAllow", proxy_token.ProxyTokenAllow, proxy_token.ProxyTokenInfo, "Let it open an environment"),
     _ask("ProxyTokenRevoke", proxy_token.ProxyTokenRevoke, proxy_token.ProxyTokenInfo, "Let it do so no longer"),
     _ask("ProxyTokenDelete", proxy_token.ProxyTokenDelete, Empty, "Forget a proxy token"),
+    _ask("TunnelOpen", tunnel.TunnelOpen, tunnel.TunnelOpened, "Lead an address of the server to a container's port"),
+    _ask("TunnelClose", tunnel.TunnelClose, Empty, "Close a tunnel"),
     _ask("AutoscalerGet", autoscaler.AutoscalerGet, autoscaler.AutoscalerSettings, "What an autoscaler goes by"),
     _ask("AutoscalerUpdate", autoscaler.AutoscalerUpdate, autoscaler.AutoscalerSettings, "Change that"),
     _ask("MountCreate", mount.MountCreate, mount.MountCreated, "Register a manifest of files"),

@@ -66,6 +66,10 @@ class LocalPort:
     def write_eof(self) -> None:
         self._writer.write_eof()
 
+    async def wait_ended(self) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
+
     def close(self) -> None:
         self._writer.transport.abort()
 

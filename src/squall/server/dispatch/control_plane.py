@@ -61,6 +61,7 @@ from squall.server.dispatch.web.proxied import Proxies
 from squall.server.dispatch.web.proxy_tokens import ProxyTokens
 from squall.server.dispatch.web.requests import Requests
 from squall.server.dispatch.web.routes import Routes
+from squall.server.dispatch.web.tunnels import Tunnels
 from squall.server.dispatch.web.web import WebFunctions
 from squall.server.model.blobs import BlobStore
 from squall.server.model.clock import Clock
@@ -173,6 +174,7 @@ class ControlPlane:
             store=store.proxy_tokens, environments=self.environments, clock=self.clock, tasks=self.tasks
         )
         self.web.opens = self.proxy_tokens.opens
+        self.tunnels = Tunnels(self.fleet, open_port, self.tasks)
         self.apps.claiming = self.web.routes.claiming
         self.apps.on_change = self._app_changed
         self.durable.on_kept = self.schedules.output_kept
@@ -253,6 +255,7 @@ class ControlPlane:
         await self.proxy_tokens.note()
         self._stop.set()
         self.web.requests.proxies.close()
+        self.tunnels.close_all()
         self.clock.stop()
         for peer in list(self._peers):
             await peer.close()

@@ -113,6 +113,8 @@ class Methods:
             "ProxyTokenAllow": _bodiless(plane.proxy_tokens.allow),
             "ProxyTokenRevoke": _bodiless(plane.proxy_tokens.revoke),
             "ProxyTokenDelete": _bodiless(plane.proxy_tokens.delete),
+            "TunnelOpen": _of_caller(plane.tunnels.open),
+            "TunnelClose": _of_caller(plane.tunnels.close),
             "AutoscalerGet": self._autoscaler_get,
             "AutoscalerUpdate": self._autoscaler_update,
             "MountCreate": self._mount_create,
@@ -527,6 +529,15 @@ class Methods:
             raise PlatformError(CONFLICT, f"{method}: container {container_id} has ended")
         message = f"{method}: there is no container {container_id}; `squall container list` shows those that run"
         raise PlatformError(NOT_FOUND, message)
+
+
+def _of_caller(answer: Callable[[Caller, Any], Awaitable[Any]]) -> Unary:
+    """Of a method that needs no body."""
+
+    async def unary(caller: Caller, record: Any, body: bytes) -> Answer:
+        return await answer(caller, record), b""
+
+    return unary
 
 
 def _bodiless(answer: Callable[[Any], Awaitable[Any]]) -> Unary:

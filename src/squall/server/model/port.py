@@ -18,5 +18,9 @@ class PortStream(Protocol):
     def write_eof(self) -> None:
         """Nothing more is sent."""
 
+    async def wait_ended(self) -> None:
+        """Return when both sides have ended and the program's side has all that was written. To let go of it before
+        loses the last of that."""
+
     def close(self) -> None:
         """Let go of it; the program sees a reset, if it has not closed its side."""

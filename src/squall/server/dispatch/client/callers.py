@@ -24,7 +24,7 @@ CONTAINER_METHODS = frozenset({
     "CallCancel", "CallOpen", "PutInputs", "CallClose", "ItemCredit", "ImageBuild", "ImageGet", "LogRead",
     "CallGraph", "FunctionWindow", "AppWindow", "AutoscalerGet", "AutoscalerUpdate", "EnvironmentGet",
     "CallSpawnMany", "CallGather", "WebAddressList", "AssetCreate", "AssetGet", "AssetList", "AssetRename",
-    "AssetDelete",
+    "AssetDelete", "TunnelOpen", "TunnelClose",
     "VolumeCommit", "VolumeCopy", "VolumeRemove", "VolumeRollback", "VolumeStat", "VolumeList", "VolumeBlocksGet",
     "VolumeHistoryGet", "VolumeVersionGet", "VolumeDiff", "VolumeFlush", "VolumeReload",
     "SecretGet", "SecretCreate",

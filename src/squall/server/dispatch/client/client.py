@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from squall.protocol.call import CallOpen, CallWaits, Failure, InputBatch, ItemBatch, OutputBatch
@@ -54,6 +55,8 @@ class Client:
         self.peer: Peer | None = None
         self.calls: dict[str, Call] = {}
         self.away_timer: Timer | None = None
+        self.on_forgotten: dict[str, Callable[[], None]] = {}
+        """By what ends with it."""
         self._mark = owner_mark(client_id)
         self._table = table
         self._clock = clock

@@ -95,7 +95,7 @@ class Clients:
         client.disconnected()
         self._apps.released_by(client)
         self._assets.released_by(client)
-        grace_s = self._config.call_grace_s if client.calls else 0.0
+        grace_s = self._config.call_grace_s if client.calls or client.on_forgotten else 0.0
         client.away_timer = self._clock.call_later(grace_s, lambda: self._overdue(client))
 
     def _overdue(self, client: Client) -> None:
@@ -113,3 +113,5 @@ class Clients:
             del self._clients[key]
             self._counts.add(client.root_app_id, -1)
         client.close_all()
+        for forgotten in list(client.on_forgotten.values()):
+            forgotten()

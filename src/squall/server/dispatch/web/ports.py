@@ -115,6 +115,12 @@ class NodeStream:
             self._has_said_end = True
             self._tell(PortInput(True))
 
+    async def wait_ended(self) -> None:
+        """See `PortStream`."""
+        await asyncio.wait([self._receiving])
+        if self._failure is not None:
+            raise self._failure
+
     def _tell(self, record: PortInput, body: bytes = b"") -> None:
         if not self._is_ended and not self._is_closed:
             self._stream.send(record, body)
