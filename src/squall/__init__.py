@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from squall.sdk.schedule import Period as Period
     from squall.sdk.secret import Secret as Secret
     from squall.sdk.server import Server as Server
+    from squall.sdk.tunnel import Tunnel as Tunnel
+    from squall.sdk.tunnel import forward as forward
     from squall.sdk.volume import Volume as Volume
     from squall.sdk.workspace import Workspace as Workspace
 
@@ -72,6 +74,7 @@ _PLACES = {
     "Retries": "squall.sdk.retries",
     "Secret": "squall.sdk.secret",
     "Server": "squall.sdk.server",
+    "Tunnel": "squall.sdk.tunnel",
     "Volume": "squall.sdk.volume",
     "Workspace": "squall.sdk.workspace",
     "asgi_app": "squall.sdk._web",
@@ -81,6 +84,7 @@ _PLACES = {
     "current_input_id": "squall.sdk._container",
     "enable_output": "squall.sdk._output",
     "fastapi_endpoint": "squall.sdk._web",
+    "forward": "squall.sdk.tunnel",
     "interact": "squall.sdk._container",
     "is_local": "squall.sdk._container",
     "web_server": "squall.sdk._web",
@@ -108,6 +112,7 @@ __all__ = [
     "Retries",
     "Secret",
     "Server",
+    "Tunnel",
     "Volume",
     "Workspace",
     "asgi_app",
@@ -117,6 +122,7 @@ __all__ = [
     "current_input_id",
     "enable_output",
     "fastapi_endpoint",
+    "forward",
     "interact",
     "is_local",
     "web_server",

@@ -395,13 +395,13 @@ def test_what_comes_in_a_later_version_is_called_so() -> None:
         _ = squall.FunctionCall.from_id("fc-1").get_dashboard_url  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="'FunctionCall' object has no attribute 'nonsense'"):
         _ = squall.FunctionCall.from_id("fc-1").nonsense  # type: ignore[attr-defined]
-    with pytest.raises(AttributeError, match=r"squall\.Tunnel is not in this version of Squall yet"):
-        _ = squall.Tunnel
-    with pytest.raises(ImportError, match=r"^squall\.Tunnel is not in this version of Squall yet$"):
-        from squall import Tunnel  # noqa: F401
+    with pytest.raises(AttributeError, match=r"squall\.Probe is not in this version of Squall yet"):
+        _ = squall.Probe
+    with pytest.raises(ImportError, match=r"^squall\.Probe is not in this version of Squall yet$"):
+        from squall import Probe  # noqa: F401
     with pytest.raises(ImportError, match="cannot import name 'nonsense'"):
         from squall import nonsense  # noqa: F401
-    assert not hasattr(squall, "Tunnel")
+    assert not hasattr(squall, "Probe")
     assert not hasattr(squall.App("x"), "nonsense")
 
 

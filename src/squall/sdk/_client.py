@@ -17,6 +17,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from squall import exception
@@ -97,7 +98,9 @@ class Client:
         self._calls: dict[str, OpenCall] = {}
         self._apps: dict[str, tuple[AppCreate, tuple[FunctionCreate, ...]]] = {}
         self._held: set[str] = set()
-        """Ids of ephemeral assets, which live as long as we do."""
+        """Ids of ephemeral assets, and of tunnels, which live as long as we do."""
+        self._again: dict[str, Callable[[], None]] = {}
+        """By the same ids: what the next server must be asked for anew."""
         self._closes: deque[bytes] = deque()
         """Frames that say which calls are over; each waits for a connection."""
         self._has_drops = False
@@ -270,14 +273,20 @@ class Client:
         """Undo `keep_app`."""
         self._apps.pop(app_id, None)
 
-    def hold(self, asset_id: str) -> None:
-        """Stay connected as long as this asset is to live; the server knows whose it is."""
+    def hold(self, asset_id: str, again: Callable[[], None] | None = None) -> None:
+        """Stay connected as long as this asset is to live; the server knows whose it is.
+
+        `again` is called, in the keeper's thread, when there is a new connection; it must not wait.
+        """
         self._held.add(asset_id)
+        if again is not None:
+            self._again[asset_id] = again
         self.connection.news.ring()
 
     def let_go(self, asset_id: str) -> None:
         """Undo `hold`."""
         self._held.discard(asset_id)
+        self._again.pop(asset_id, None)
 
     def write_frame(self, kind: str, number: int, method: str, record: Any, body: bytes = b"", count: int = 0) -> None:
         """Send one frame if there is a connection."""
@@ -376,6 +385,8 @@ class Client:
     def _send_again(self) -> None:
         for request in list(self._requests.values()):
             self._send(request)
+        for again in list(self._again.values()):
+            again()
         for call in list(self._calls.values()):
             self.connection.write(call.frames())
             if call.call_id not in self._calls:
