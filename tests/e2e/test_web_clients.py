@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -285,3 +286,11 @@ def test_flood_of_messages_waits_in_its_client(web: str, squall: Installation) -
     assert held < count * len(message) / 2
     assert growth < GROWTH_MAX_BYTES
     assert told == str(count * len(message))
+
+
+def test_server_may_have_more_files_open_than_systems_begin_with(fresh_squall: Installation) -> None:
+    ended = fresh_squall.command("run", str(PROGRAMS / "square.py"), prefix=("prlimit", "--nofile=900:5000"))
+    assert ended.code == 0, ended
+
+    limits = Path(f"/proc/{fresh_squall.server_pid()}/limits").read_text()
+    assert re.search(r"Max open files +5000 +5000", limits), limits

@@ -8,6 +8,7 @@ from tests.mutations.attempt_faults import ATTEMPT_FAULTS
 from tests.mutations.bucket_faults import BUCKET_FAULTS
 from tests.mutations.class_faults import CLASS_FAULTS
 from tests.mutations.cold_start_faults import COLD_START_FAULTS
+from tests.mutations.connection_faults import CONNECTION_FAULTS
 from tests.mutations.deploy_faults import DEPLOY_FAULTS
 from tests.mutations.dict_queue_faults import DICT_QUEUE_FAULTS
 from tests.mutations.durable_faults import DURABLE_FAULTS
@@ -35,7 +36,6 @@ from tests.mutations.spawner_faults import SPAWNER_FAULTS
 from tests.mutations.stored_faults import STORED_FAULTS
 from tests.mutations.template_faults import TEMPLATE_FAULTS
 from tests.mutations.together_faults import TOGETHER_FAULTS
-from tests.mutations.trailer_faults import TRAILER_FAULTS
 from tests.mutations.user_faults import USER_FAULTS
 from tests.mutations.volume_build_faults import VOLUME_BUILD_FAULTS
 from tests.mutations.volume_client_faults import VOLUME_CLIENT_FAULTS
@@ -84,5 +84,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *BUCKET_FAULTS,
     *WEB_ACCESS_FAULTS,
     *WEB_CLIENT_FAULTS,
-    *TRAILER_FAULTS,
+    *CONNECTION_FAULTS,
 )

@@ -21,7 +21,7 @@ from squall.main.lifetime import first_of, stop_signals, wait_idle
 from squall.main.listeners import http_port, unix_socket
 from squall.main.memory import memory_given_back
 from squall.main.parts import Node, control_plane
-from squall.main.tcp import bind, check_exposure, url_of
+from squall.main.tcp import allow_files, bind, check_exposure, url_of
 from squall.protocol.channel.contract import Channel
 from squall.protocol.channel.memory import MemoryChannel
 from squall.protocol.version import VERSION
@@ -40,6 +40,7 @@ async def serve(config: Config, environ: Mapping[str, str], on_ready: Callable[[
     """
     stop = stop_signals()
     check_exposure(config)
+    allow_files()
     owners = find_owners(environ)
     token = config.token or read_or_make_token(config.data_dir, owners)
     codec = MsgspecCodec()

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import resource
 import socket
 from pathlib import Path
 
 from squall.main.config import DEFAULT_HTTP_PORT, Config, ConfigError
 
 BACKLOG = 512
+FILES_MAX = 65_536
+"""As many as the system lets it have, up to this: programs that we start may close them all one by one."""
 
 _log = logging.getLogger("squall.main.tcp")
 
@@ -39,6 +42,14 @@ def bind(host: str, port: int | None) -> socket.socket:
             listener.setblocking(False)
             return listener
     raise ConfigError(f"cannot listen at {host}:{candidates[-1]}: {reason}; set SQUALL_HTTP_HOST or SQUALL_HTTP_PORT")
+
+
+def allow_files() -> None:
+    """Let this process have many files open: each connection is one, and systems begin with some hundred."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES_MAX if hard == resource.RLIM_INFINITY else min(FILES_MAX, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def is_loopback(host: str) -> bool:

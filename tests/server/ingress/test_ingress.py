@@ -16,6 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from squall.protocol.web import ASGI, MESSAGE_BYTES_MAX, WINDOW_BYTES, WebSpec
+from squall.server.api import listen
 from squall.server.ingress.headers import OURS
 from squall.server.model.proxy_token import StoredProxyToken
 from tests.server.ingress.web_stage import WebStage, web_stage
@@ -593,6 +594,42 @@ async def test_endless_trailers_are_cut_off(piece: bytes) -> None:
                 sent += 1
         assert sent < 2_000
         writer.close()
+
+
+async def test_connections_have_a_bound_and_those_that_are_there_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listen, "CONNECTIONS_MAX", 3)
+    async with web_stage(mirror) as web:
+        kept = [await asyncio.open_connection("127.0.0.1", web.port) for _ in range(3)]
+        for _ in range(2):
+            for method in (b"GET", b"POST"):
+                for reader, writer in kept:
+                    assert await _is_answered(reader, writer, method)
+            reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+            said = b""
+            with contextlib.suppress(TimeoutError):
+                said = await asyncio.wait_for(reader.read(), 10)
+            assert said.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
+            writer.close()
+        # One that leaves makes room for another one.
+        kept[0][1].close()
+        await kept[0][1].wait_closed()
+        async with asyncio.timeout(10):
+            is_answered = False
+            while not is_answered:
+                reader, writer = await asyncio.open_connection("127.0.0.1", web.port)
+                is_answered = await _is_answered(reader, writer, b"GET")
+                writer.close()
+        for _, writer in kept[1:]:
+            writer.close()
+
+
+async def _is_answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, method: bytes) -> bool:
+    with contextlib.suppress(ConnectionResetError, BrokenPipeError, asyncio.IncompleteReadError):
+        writer.write(method + b" / HTTP/1.1\r\nHost: shop-site-dev.localhost\r\nContent-Length: 0\r\n\r\n")
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+        return b"200 OK" in head
+    return False
 
 
 async def test_connection_is_kept_for_the_next_request() -> None:

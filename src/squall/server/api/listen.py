@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,10 +23,16 @@ HEAD_BYTES_MAX = 64 * 1024
 HEAD_S = 20.0
 """From the first byte of a connection or request to the end of its headers."""
 CONNECTIONS_MAX = 10_000
+"""And half of the files that this process may have open: one that may open no more can do nothing at all."""
 KEEP_ALIVE_S = 30
 SHUTDOWN_S = 3
 FRAMES_BYTES_MAX = 4 * (HEADER_BYTES_MAX + BODY_BYTES_MAX)
 """Of one WebSocket message: frames that were sent in one turn of the loop travel together."""
+
+_FULL = (
+    b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\ncontent-length: 21\r\nretry-after: 5\r\n"
+    b"connection: close\r\n\r\ntoo many connections\n"
+)
 
 _log = logging.getLogger("squall.server.api.listen")
 
@@ -59,6 +66,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Called by the loop."""
         super().connection_made(transport)
+        if self.limit_concurrency is not None and len(self.connections) >= self.limit_concurrency:
+            # The newest one, so that those who are here go on. Kept open it would take a file all the same.
+            transport.write(_FULL)
+            transport.close()
+            return
         self._head_timer = self.loop.call_later(HEAD_S, self._head_is_late)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -254,7 +266,8 @@ class _Config(uvicorn.Config):
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            limit_concurrency=CONNECTIONS_MAX,
+            # Of those that are open: one that is one too many is not kept, see `connection_made`.
+            limit_concurrency=min(CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2) + 1,
             timeout_keep_alive=KEEP_ALIVE_S,
             ssl_certfile=tls_cert,
             ssl_keyfile=tls_key,

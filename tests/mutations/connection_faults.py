@@ -1,4 +1,4 @@
-"""Mutations of what the server makes of bytes behind a body."""
+"""Mutations of what the server makes of connections, and of bytes behind a body."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ PROXIED = "tests/server/ingress/test_proxied.py::"
 LISTEN = "src/squall/server/api/listen.py"
 CLIENT = "src/squall/server/dispatch/web/http_client.py"
 
-TRAILER_FAULTS = (
+CONNECTION_FAULTS = (
     Mutation(
         "trailer-header",
         "trailers are dropped",
@@ -43,5 +43,12 @@ TRAILER_FAULTS = (
         "the body of a request that asks for one is read as requests",
         (Change(LISTEN, " and _has_body(self.headers):", " and False:"),),
         {f"{INGRESS}test_other_protocol_is_not_spoken_and_takes_no_body": "refused.startswith("},
+    ),
+    Mutation(
+        "connections-bound",
+        "connections have a bound",
+        "connections that are too many are kept open",
+        (Change(LISTEN, "            transport.write(_FULL)\n            transport.close()\n", ""),),
+        {f"{INGRESS}test_connections_have_a_bound_and_those_that_are_there_go_on": "said.startswith("},
     ),
 )
