@@ -14,6 +14,8 @@ Invariants of a decision:
   * never more than `max_containers`; never below `min_containers` by stopping
   * a container is stopped only when it is idle and has been for the whole scaledown window, longest idle first
   * after failed starts nothing is started until the backoff is over, and then one at a time
+  * where more containers are to come only for demand that lasts (`scaleup_window_s`), the first, and those that are
+    always kept, come at once
 """
 
 from __future__ import annotations
@@ -78,6 +80,8 @@ class Load:
     """Of the busy ones, those whose input has been running for `BLOCKED_S`."""
     above_target_since: float = math.inf
     """Since when more has run than all containers there are, or are to come, are meant to run."""
+    short_since: float = math.inf
+    """Since when there should have been more containers than there are, or are to come."""
     last_step_at: float = -math.inf
     """When containers were last started."""
     failures_in_a_row: int = 0
@@ -112,6 +116,11 @@ def desired(load: Load) -> int:
         need = min(math.ceil(outstanding / target), max(_worth(load), _relief(load, target)))
         need += scaling.buffer_containers
     return min(max(scaling.min_containers, need), max(limit, 0))
+
+
+def lacks(load: Load) -> bool:
+    """Whether there should be more containers than there are, or are to come."""
+    return _existing(load) < desired(load)
 
 
 def _limit(scaling: Scaling) -> int:
@@ -176,8 +185,14 @@ def decide(load: Load) -> Decision:
 
 
 def is_short(load: Load, decision: Decision) -> bool:
-    """Whether more containers are to come than are there or are asked for now."""
-    return _existing(load) + decision.start < desired(load)
+    """Whether more containers are to come than are there or are asked for now, and it is not yet to be seen whether the
+    demand lasts."""
+    return _existing(load) + decision.start < desired(load) and not _waits_out(load)
+
+
+def _waits_out(load: Load) -> bool:
+    """Whether it is to be seen first that the demand lasts."""
+    return load.short_since < math.inf and load.short_since + load.scaling.scaleup_window_s > load.now
 
 
 def look_again_s(load: Load, decision: Decision) -> float | None:
@@ -199,6 +214,8 @@ def look_again_s(load: Load, decision: Decision) -> float | None:
         waits.append(load.last_failure_at + backoff_s(load.failures_in_a_row) - load.now)
     if load.above_target_since < math.inf:
         waits.append(load.above_target_since + BLOCKED_S - load.now)
+    if _waits_out(load):
+        waits.append(load.short_since + load.scaling.scaleup_window_s - load.now)
     window_s = load.scaling.scaledown_window_s
     waits += [one.idle_since + window_s - load.now for one in load.idle]
     return min((wait_s for wait_s in waits if wait_s > 0.0), default=None)
@@ -209,6 +226,8 @@ def _startable(load: Load, missing: int, existing: int) -> int:
         is_waiting = load.last_failure_at + backoff_s(load.failures_in_a_row) > load.now
         return 0 if is_waiting or load.starting + load.pending > 0 else 1
     kept = load.scaling.min_containers + load.scaling.buffer_containers
+    if _waits_out(load):
+        missing = max(0, min(missing, max(1, load.scaling.min_containers) - existing))
     floor = max(STEP_MIN, min(kept, STEP_KEPT_MAX))
     ready, on_their_way = load.busy + len(load.idle), load.starting + load.pending
     if load.last_step_at + STEP_S > load.now:

@@ -513,7 +513,7 @@ class Methods:
         if record.is_graceful:
             self._plane.fleet.drain(container, "stopped by request")
         else:
-            self._plane.fleet.kill(container, "stopped by request", 1.0)
+            self._plane.fleet.end(container, "stopped by request", 1.0)
         return Empty(), b""
 
     def container(self, method: str, container_id: str) -> Container:

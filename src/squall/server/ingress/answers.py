@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from squall.protocol.call import Failure
 from squall.server.ingress.headers import Pairs
+from squall.server.model.web import Busy, Full
 
 RETRY_S = 5
 """When to come back."""
@@ -34,9 +35,10 @@ class Answer:
         ]
 
 
-def busy(text: str) -> Answer:
-    """Too much waits."""
-    return Answer(503, text, ((b"retry-after", str(RETRY_S).encode()),))
+def busy(error: Busy) -> Answer:
+    """Too much waits, or is asked."""
+    status = 429 if isinstance(error, Full) else 503
+    return Answer(status, str(error), ((b"retry-after", str(RETRY_S).encode()),))
 
 
 _STATUS = {

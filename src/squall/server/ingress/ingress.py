@@ -155,7 +155,7 @@ class Ingress:
         try:
             exchange = self.web.begin(route, self.head(scope, root_path, has_more=has_more), body)
         except Busy as error:
-            await answer(busy(str(error)), send)
+            await answer(busy(error), send)
             return
         await _Http(self, scope, receive, send, route, exchange).run(has_more=has_more)
 
@@ -300,7 +300,7 @@ class _Http:
             return False
         if not self._exchange.is_running:
             self._leave()
-            await answer(busy("no container could take the request"), self._send)
+            await answer(busy(Busy("no container could take the request")), self._send)
             return True
         self._scope[CONNECTION].on_lost = None
         name = self._ingress.keep(self._route, self._exchange, self._kept_as)
@@ -347,7 +347,7 @@ class _Socket:
         try:
             exchange = self._web.begin(route, self._ingress.head(self._scope, root_path), b"")
         except Busy as error:
-            await self._refuse(busy(str(error)))
+            await self._refuse(busy(error))
             return
         reading = asyncio.ensure_future(self._read(exchange))
         try:

@@ -159,7 +159,7 @@ class Lane:
         try:
             passing.exchange = self._web.begin_whole(route, joined_request([*head, *fields]), passing)
         except Busy as error:
-            passing.say(busy(str(error)))
+            passing.say(busy(error))
         else:
             self._passing[passing] = self._round
             protocol.on_lost = passing.lost

@@ -44,6 +44,10 @@ class Busy(Exception):
     """Too many requests wait for this function."""
 
 
+class Full(Busy):
+    """All containers that the server may have are given as many as they take at a time."""
+
+
 class Exchange(Protocol):
     """A request that was taken in."""
 

@@ -605,6 +605,7 @@ class Apps:
         ]
         containers: list[Container] = []
         dispatchers = [one for one in self.dispatchers.values() if one.spec.app_id == app.app_id]
+        await self._let_finish(dispatchers, failure)
         for dispatcher in dispatchers:
             dispatcher.stop(failure)
             containers += dispatcher.containers.values()
@@ -630,6 +631,18 @@ class Apps:
         self._logs.finish(app.app_id)
         if app.row.ancestors:
             await self._forget_children(app.row.root_app_id)
+
+    async def _let_finish(self, dispatchers: Iterable[Dispatcher], failure: Failure) -> None:
+        """Containers of servers that are to finish what they were given do that first, while all that they may call is
+        there."""
+        finishing: list[Container] = []
+        for dispatcher in dispatchers:
+            if any(one.finish_s and one.is_busy for one in dispatcher.containers.values()):
+                finishing += dispatcher.retire(failure)
+        for container in finishing:
+            self._fleet.end(container, "its app was stopped", END_GRACE_S)
+        if finishing:
+            await self.gone(finishing, max(one.finish_s for one in finishing) + END_GRACE_S)
 
     async def _forget_children(self, root_app_id: str) -> None:
         """A function may start apps for ever: only so many that have ended are remembered."""

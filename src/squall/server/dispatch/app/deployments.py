@@ -272,7 +272,7 @@ class Deployments:
         for container in leaving:
             if version.strategy == wire.RECREATE:
                 container.is_sacrificed = True
-                self._fleet.kill(container, reason, RECREATE_GRACE_S)
+                self._fleet.end(container, reason, RECREATE_GRACE_S)
             else:
                 self._fleet.drain(container, reason)
         return leaving

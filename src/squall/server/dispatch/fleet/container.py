@@ -181,6 +181,11 @@ class Container:
         """For how long it has brought no output of what it runs; it runs something."""
         return now - max(self.last_output_at, next(iter(self.held)).began_at)
 
+    @property
+    def finish_s(self) -> float:
+        """For how long it may go on with what it was given when it is to end."""
+        return self.spec.web.exit_grace_s if self.spec.web is not None else 0.0
+
     def grace_s(self, otherwise_s: float) -> float:
         """How long it gets to end when it is asked to: enough for exit hooks, if it has any to run."""
         has_hooks = self.is_ready and self.spec.definition.has_exit_hooks

@@ -229,6 +229,15 @@ class ContainerFleet:
         timer = self._clock.call_later(grace_s + END_SLACK_S, lambda: self.finish(container))
         container.timers.append(timer)
 
+    def end(self, container: Container, reason: str, grace_s: float) -> None:
+        """See `dispatcher.Fleet`."""
+        finish_s = container.finish_s
+        if not finish_s or not container.is_busy or not container.is_ready:
+            self.kill(container, reason, grace_s)
+            return
+        self.drain(container, reason)
+        container.timers.append(self._clock.call_later(finish_s, lambda: self.kill(container, reason, grace_s)))
+
     async def end_at(self, node: Node, container: Container, grace_s: float = 0.0) -> None:
         """Ask the node to end it; who reports the end is its agent."""
         try:

@@ -5,6 +5,7 @@ to do, or has containers that wait for work, costs nothing."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from squall.server.autoscaler import (
@@ -16,6 +17,7 @@ from squall.server.autoscaler import (
     backoff_s,
     decide,
     is_short,
+    lacks,
     look_again_s,
 )
 from squall.server.model.clock import Clock, Timer
@@ -81,6 +83,15 @@ def load_of(dispatcher: Dispatcher, now: float, cores: int) -> Load:
     )
 
 
+def _seen_over_time(dispatcher: Dispatcher, load: Load) -> Load:
+    """The same, with since when it has too few containers, where that makes a difference."""
+    if not load.scaling.scaleup_window_s or not lacks(load):
+        dispatcher.short_since = math.inf
+        return load
+    dispatcher.short_since = min(dispatcher.short_since, load.now)
+    return replace(load, short_since=dispatcher.short_since)
+
+
 class Scaling:
     """Asks the autoscaler about the functions whose load changed."""
 
@@ -111,7 +122,7 @@ class Scaling:
         now = self._clock.monotonic()
         dispatcher.last_scaled_at = now
         is_put_off = self._start_proven(dispatcher, now)
-        load = load_of(dispatcher, now, self._fleet.starts.scheduler.cores)
+        load = _seen_over_time(dispatcher, load_of(dispatcher, now, self._fleet.starts.scheduler.cores))
         decision = decide(load)
         dispatcher.is_provided_for = load.queued > 0 and not is_short(load, decision)
         wait_s = look_again_s(load, decision)

@@ -77,6 +77,9 @@ class Fleet(Protocol):
     def kill(self, container: Container, reason: str, grace_s: float = 0.0) -> None:
         """End it now."""
 
+    def end(self, container: Container, reason: str, grace_s: float) -> None:
+        """End it; one of a server that says so has some time to finish what it was given."""
+
     def log(self, container: Container, text: str, input_id: str = "") -> None:
         """Say something in the app's log."""
 
@@ -129,7 +132,7 @@ class Dispatcher:
         self.last_scaled_at = float("-inf")
         self.is_provided_for = False
         """Inputs have waited ever since the autoscaler looked, and for these it found enough containers, or to come."""
-        self.above_target_since = float("inf")
+        self.above_target_since = self.short_since = float("inf")
         self.next_look: Timer | None = None
         """When the autoscaler looks again even if nothing changes."""
         self.stopped: Failure | None = None

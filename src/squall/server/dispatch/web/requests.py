@@ -16,7 +16,7 @@ from squall.protocol.web import PROXIES, WEB, WebCredit, WebOut, WebRequest, dec
 from squall.server.dispatch.function.input import Call
 from squall.server.dispatch.web.exchange import Exchange
 from squall.server.dispatch.web.proxied import Proxied, Proxies
-from squall.server.model.web import END, Busy, Out, Whole
+from squall.server.model.web import END, Busy, Full, Out, Whole
 
 if TYPE_CHECKING:
     from squall.server.dispatch.client.shelf import Kept
@@ -53,10 +53,13 @@ class Requests:
 
         Raises:
             Busy: as many wait as may.
+            Full: none is to wait.
         """
         dispatcher = route.dispatcher
         if dispatcher.queued >= WAITING_MAX:
             raise Busy(f"{dispatcher.queued} requests wait for {dispatcher.spec.name}")
+        if route.web.requests_max and not dispatcher.free:
+            _check_room(dispatcher, route.web.requests_max)
         call = self._call_for(dispatcher, route.method, is_proxied=route.web.kind in PROXIES)
         index = call.input_count
         exchange: Exchange
@@ -194,6 +197,17 @@ class Requests:
 
     def let_go(self, kept: Kept) -> None:
         """See `Sink`. Nothing is kept on the shelf."""
+
+
+def _check_room(dispatcher: Dispatcher, requests_max: int) -> None:
+    """Raises Full when all containers that there may be have, or will have, so many requests each."""
+    limit = dispatcher.scaling.max_containers
+    if limit is None:
+        return
+    going_on = [one for one in dispatcher.containers.values() if not one.is_draining and not one.ending]
+    count = dispatcher.queued + sum([len(one.held) for one in going_on])
+    if count >= requests_max * limit:
+        raise Full(f"{dispatcher.spec.name} answers {count:,} requests, and takes no more at a time")
 
 
 def _response(value: bytes) -> Out | None:
