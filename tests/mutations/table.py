@@ -43,6 +43,7 @@ from tests.mutations.volume_kept_faults import VOLUME_KEPT_FAULTS
 from tests.mutations.volume_mount_faults import VOLUME_MOUNT_FAULTS
 from tests.mutations.web_access_faults import WEB_ACCESS_FAULTS
 from tests.mutations.web_client_faults import WEB_CLIENT_FAULTS
+from tests.mutations.web_server_faults import WEB_SERVER_FAULTS
 
 MUTATIONS: tuple[Mutation, ...] = (
     *USER_FAULTS,
@@ -85,4 +86,5 @@ MUTATIONS: tuple[Mutation, ...] = (
     *WEB_ACCESS_FAULTS,
     *WEB_CLIENT_FAULTS,
     *CONNECTION_FAULTS,
+    *WEB_SERVER_FAULTS,
 )

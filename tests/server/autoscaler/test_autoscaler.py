@@ -22,6 +22,7 @@ from squall.server.autoscaler import (
     backoff_s,
     decide,
     desired,
+    is_short,
     look_again_s,
 )
 
@@ -31,6 +32,17 @@ def make_load(**fields: object) -> Load:
     scaling = {key: fields.pop(key) for key in list(fields) if key in Scaling.__dataclass_fields__}
     values: dict[str, object] = {"queued": 0, "running": 0, "busy": 0, "pending": 0, "starting": 0, "now": 1_000.0}
     return Load(scaling=Scaling(**scaling), **(values | fields))  # type: ignore[arg-type]
+
+
+def test_more_come_for_demand_that_lasts_and_the_first_and_those_that_are_kept_at_once() -> None:
+    demand = {"queued": 9, "target_inputs": 1, "scaleup_window_s": 10.0, "min_containers": 3}
+    new = make_load(**demand, running=3, busy=3, short_since=995.0)
+    assert decide(new).start == 0
+    assert not is_short(new, decide(new))
+    assert look_again_s(new, decide(new)) is not None
+    assert decide(make_load(**demand, running=3, busy=3, short_since=990.0)).start > 0
+    assert decide(make_load(**demand, running=1, busy=1, short_since=1_000.0)).start == 2
+    assert decide(make_load(queued=9, target_inputs=1, scaleup_window_s=10.0, short_since=1_000.0)).start == 1
 
 
 def idle(*since: float) -> tuple[IdleContainer, ...]:

@@ -32,6 +32,14 @@ class Held:
         await respond(send, b"done")
 
 
+async def status_of(client: httpx.AsyncClient, url: str) -> int:
+    """0: it is not answered."""
+    try:
+        return (await client.get(url, timeout=5)).status_code
+    except httpx.ReadTimeout:
+        return 0
+
+
 async def test_request_beyond_what_all_containers_take_is_429() -> None:
     held = Held()
     async with program(held) as port:
@@ -42,6 +50,7 @@ async def test_request_beyond_what_all_containers_take_is_429() -> None:
             for _ in first:
                 await held.began.get()
 
+            assert await status_of(client, f"{web.url}/2") == 429
             refused = await client.get(f"{web.url}/3")
             held.may_answer.set()
             answers = [(await one).status_code for one in first]
@@ -73,8 +82,8 @@ async def test_where_more_containers_may_come_requests_wait() -> None:
         spec = WebSpec(SERVER, port=port, requests_max=1)
         async with web_stage(nothing, spec, max_inputs=1) as web, httpx.AsyncClient() as client:
             asked = [asyncio.ensure_future(client.get(web.url, timeout=30)) for _ in range(3)]
-            for _ in asked:
-                await held.began.get()
+            await web.stage.until(lambda: held.began.qsize() == 3 or any(one.done() for one in asked))
+            assert not [one.result().status_code for one in asked if one.done()]
             held.may_answer.set()
             assert [(await one).status_code for one in asked] == [200, 200, 200]
 
@@ -106,7 +115,7 @@ async def test_what_was_given_is_finished_for_as_long_as_the_server_says(way: st
     async with program(held) as port:
         spec = WebSpec(SERVER, port=port, exit_grace_s=grace_s)
         async with web_stage(nothing, spec, max_inputs=10) as web, httpx.AsyncClient() as client:
-            asked = asyncio.ensure_future(client.get(web.url, timeout=30))
+            asked = asyncio.ensure_future(status_of(client, web.url))
             await held.began.get()
             [container] = web.stage.plane.fleet.containers.values()
             if way == "app":
@@ -119,9 +128,9 @@ async def test_what_was_given_is_finished_for_as_long_as_the_server_says(way: st
             if status == 200:
                 held.may_answer.set()
             answered = await asked
+            # An app that stops says so; a container that ends in the middle says nothing.
+            assert answered == (503 if way == "app" and not grace_s else status)
             await ending
             await web.stage.until(lambda: container.is_stopped)
 
-    # An app that stops says so; a container that ends in the middle says nothing.
-    assert answered.status_code == (503 if way == "app" and not grace_s else status)
     assert elsewhere is None or elsewhere.status_code == 404
