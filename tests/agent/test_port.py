@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import struct
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -54,10 +57,10 @@ class _Agent:
 class Wire:
     """A server and an agent, and a container of its."""
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int) -> None:
         here, there = MemoryChannel.pair()
         codec = MsgspecCodec()
-        found = {CONTAINER: (CONTAINER, NAMESPACES)}
+        found = {CONTAINER: (CONTAINER, NAMESPACES, pid)}
         self.ports = Ports(_Slots(), found.get, local_sockets)
         self.agent = Peer(there, codec, _Agent(self.ports))
         self.server = Peer(here, codec)
@@ -78,7 +81,7 @@ class Wire:
 @asynccontextmanager
 async def wire(speak: Speak) -> AsyncIterator[tuple[Wire, int]]:
     """A program that speaks so, and its port."""
-    joined = Wire()
+    joined = Wire(os.getpid())
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
     try:
         async with server:
@@ -187,6 +190,41 @@ async def test_reset_is_no_end() -> None:
         with pytest.raises(PlatformError, match=r"reset|no end"):
             await read_all(stream)
         stream.close()
+
+
+SPEAKING = """
+import os, signal, socket, sys
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    print(listener.getsockname()[1], flush=True)
+    one = listener.accept()[0]
+    one.sendall(b"half")
+    if sys.argv[1] == "dies":
+        os.kill(os.getpid(), signal.SIGKILL)
+    one.close()
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("how", ["dies", "ends"])
+async def test_what_a_killed_program_has_said_is_not_all_of_it(how: str) -> None:
+    speaking = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SPEAKING, how, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert speaking.stdin is not None
+    assert speaking.stdout is not None
+    joined = Wire(speaking.pid)
+    stream = await joined.open(int(await speaking.stdout.readline()))
+    assert await stream.read() == b"half"
+
+    if how == "dies":
+        with pytest.raises(PlatformError, match="the connection was reset"):
+            await stream.read()
+    else:
+        assert await stream.read() == b"", "closed by a program that lives on"
+    stream.close()
+    speaking.stdin.close()
+    await speaking.wait()
+    await joined.close()
 
 
 async def test_agent_that_goes_is_no_end() -> None:

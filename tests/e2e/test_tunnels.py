@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import socket
 import struct
 import threading
@@ -30,6 +32,7 @@ class Served:
     again: int
     silent: int
     endless: int
+    upload: int
     container_id: str
 
     def end(self) -> None:
@@ -40,22 +43,20 @@ class Served:
 def begin(squall: Installation, function: str) -> Served:
     running = squall.start_run(f"tunnels.py::{function}")
     running.wait_said(".\n", 120)
-    found = re.search(r"tunnels: (\S+) (\S+) (\d+) (\d+) (\d+) (\d+) (\S+)\.", running.said())
+    found = re.search(r"tunnels: (\S+) (\S+) (\d+) (\d+) (\d+) (\d+) (\d+) (\S+)\.", running.said())
     assert found, running.said()
-    ports = [int(found[place]) for place in range(3, 7)]
-    return Served(running, found[1], found[2], ports[0], ports[1], ports[2], ports[3], found[7])
+    echo, again, silent, endless, upload = (int(found[place]) for place in range(3, 8))
+    return Served(running, found[1], found[2], echo, again, silent, endless, upload, found[8])
 
 
-def endings(port: int, host: str = "127.0.0.1") -> bytes | OSError:
-    """All that is read at a port, or how it was cut off."""
-    came = b""
-    with socket.create_connection((host, port), 30) as one:
-        try:
-            while data := one.recv(65_536):
-                came = data
-        except OSError as error:
-            return error
-    return came
+def ending(one: socket.socket) -> OSError | None:
+    """How a connection was cut off; None: it came to an end."""
+    try:
+        while one.recv(2**20):
+            pass
+    except OSError as error:
+        return error
+    return None
 
 
 def echoed(host: str, port: int, data: bytes, times: int) -> tuple[int, bytes]:
@@ -124,7 +125,8 @@ def memory_mib(pid: int) -> int:
 def test_nobody_listens_a_client_that_leaves_and_a_container_that_is_killed(squall: Installation) -> None:
     served = begin(squall, "plain")
 
-    assert isinstance(endings(served.silent), ConnectionResetError)
+    with socket.create_connection((served.host, served.silent), 30) as one:
+        assert isinstance(ending(one), ConnectionResetError)
 
     with socket.create_connection((served.host, served.endless), 30) as one:
         one.recv(65_536)
@@ -134,8 +136,42 @@ def test_nobody_listens_a_client_that_leaves_and_a_container_that_is_killed(squa
     with socket.create_connection((served.host, served.endless), 30) as one:
         one.recv(65_536)
         squall.kill_processes()
+        assert isinstance(ending(one), ConnectionResetError)
     wait_until(lambda: is_refused(served.host, served.endless), "its tunnels are gone", 20)
     served.running.close()
+
+
+def test_server_that_is_killed_resets_both_sides_and_the_next_one_has_the_tunnels_again(
+    fresh_squall: Installation,
+) -> None:
+    served = begin(fresh_squall, "plain")
+    with (
+        socket.create_connection((served.host, served.endless), 30) as download,
+        socket.create_connection((served.host, served.upload), 30) as upload,
+    ):
+        download.recv(65_536)
+        upload.sendall(b"some")
+        served.running.wait_said("upload: begun")
+
+        os.kill(fresh_squall.server_pid(), signal.SIGKILL)
+
+        assert isinstance(ending(download), ConnectionResetError)
+        assert isinstance(ending(upload), ConnectionResetError)
+    served.running.wait_said("upload: ConnectionResetError")
+    wait_until(lambda: not is_refused(served.host, served.echo), "its tunnels are there again", 40)
+    assert echoed(served.host, served.again, b"again", 1) == (12, b"the end")
+    wait_until(lambda: answers(served), "the last one is there, too", 20)
+    served.end()
+    ended = served.running.wait()
+    assert ended.code == 0, ended
+    assert "could not be opened again" not in ended.err
+
+
+def answers(served: Served) -> bool:
+    try:
+        return httpx.get(served.url, timeout=10).text.startswith(served.container_id)
+    except httpx.TransportError:
+        return False
 
 
 def is_refused(host: str, port: int) -> bool:

@@ -36,6 +36,7 @@ from tests.mutations.spawner_faults import SPAWNER_FAULTS
 from tests.mutations.stored_faults import STORED_FAULTS
 from tests.mutations.template_faults import TEMPLATE_FAULTS
 from tests.mutations.together_faults import TOGETHER_FAULTS
+from tests.mutations.tunnel_faults import TUNNEL_FAULTS
 from tests.mutations.user_faults import USER_FAULTS
 from tests.mutations.volume_build_faults import VOLUME_BUILD_FAULTS
 from tests.mutations.volume_client_faults import VOLUME_CLIENT_FAULTS
@@ -83,6 +84,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     *FORK_VOLUME_FAULTS,
     *ASSET_FAULTS,
     *BUCKET_FAULTS,
+    *TUNNEL_FAULTS,
     *WEB_ACCESS_FAULTS,
     *WEB_CLIENT_FAULTS,
     *CONNECTION_FAULTS,

@@ -93,12 +93,12 @@ class Containers:
         known = self._known.get(container_id)
         return Inside(container_id) if known is None else Inside(known.runtime_id, known.outfit.env, known.outfit.cwd)
 
-    def found(self, container_id: str) -> tuple[str, str] | None:
-        """Of a container that runs: what the runtime calls it, and its isolation."""
+    def found(self, container_id: str) -> tuple[str, str, int] | None:
+        """Of a container that runs: what the runtime calls it, its isolation, and its first process."""
         known = self._known.get(container_id)
         if known is None or not self.is_running(container_id):
             return None
-        return known.runtime_id, known.record.isolation
+        return known.runtime_id, known.record.isolation, known.pid
 
     def is_running(self, container_id: str) -> bool:
         """Whether a container's first process runs."""

@@ -2,6 +2,10 @@
 
     program ◀── connection ──▶ this ◀── stream of `NodePort` ──▶ server
 
+A program that dies ends its connections as one that has said all: the kernel closes them. So at such an end it is
+looked whether its container is dying, and then it is none: what was half said never looks whole. Our own death is a
+reset, too.
+
 Neither side is read further than the other takes: of the program no more is read than the server has passed on and a
 window, of the server no more comes than was written and a window.
 """
@@ -24,9 +28,10 @@ from squall.protocol.request import Request
 from squall.protocol.task_set import TaskSet
 from squall.runtime.errors import RuntimeFailure
 from squall.runtime.network.inside import sockets_inside
+from squall.runtime.procfs import is_doomed, program_of
 from squall.runtime.spec import NetworkSlot
 
-_RESET = struct.pack("ii", 1, 0)
+_RESET, _END = struct.pack("ii", 1, 0), struct.pack("ii", 0, 0)
 
 
 MakeSockets = Callable[[NetworkSlot], list[tuple[socket.socket, str]]]
@@ -43,9 +48,12 @@ class Ports:
     """Connections to ports of this node's containers."""
 
     def __init__(
-        self, slots: Slots, find: Callable[[str], tuple[str, str] | None], make_sockets: MakeSockets = sockets_inside
+        self,
+        slots: Slots,
+        find: Callable[[str], tuple[str, str, int] | None],
+        make_sockets: MakeSockets = sockets_inside,
     ) -> None:
-        """`find` gives, of a container that runs, what the runtime calls it and its isolation."""
+        """`find` gives, of a container that runs, what the runtime calls it, its isolation and its first process."""
         self._slots = slots
         self._make_sockets = make_sockets
         self._find = find
@@ -72,7 +80,9 @@ class Ports:
         self._counts[asked.container_id] += 1
         try:
             connected = await self._connect(what, slot, found[1], asked.port)
-            await _Carried(request, connected, what).run()
+            # Under gVisor its processes are none of this kernel's.
+            pid = 0 if found[1] == GVISOR else found[2]
+            await _Carried(request, connected, what, pid).run()
         finally:
             self._counts[asked.container_id] -= 1
             if not self._counts[asked.container_id]:
@@ -110,7 +120,9 @@ class Ports:
 class _Carried(asyncio.Protocol):
     """One connection and the stream it is joined to."""
 
-    def __init__(self, request: Request, connected: socket.socket, what: str) -> None:
+    def __init__(self, request: Request, connected: socket.socket, what: str, pid: int) -> None:
+        """`pid` is the container's first process; 0 where it is not to be looked at."""
+        self._pid = pid
         self._request = request
         self._socket = connected
         self._what = what
@@ -130,6 +142,7 @@ class _Carried(asyncio.Protocol):
     async def run(self) -> None:
         """Carry bytes until both sides have ended."""
         loop = asyncio.get_running_loop()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         await loop.create_connection(lambda: self, sock=self._socket)
         tasks = TaskSet()
         try:
@@ -138,17 +151,14 @@ class _Carried(asyncio.Protocol):
             await self._take()
             if self._lost is not None:
                 raise PlatformError(UNAVAILABLE, f"{self._what}: the connection was reset: {self._lost}")
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _END)
         except BaseException:
-            self._reset()
+            self._transport.abort()
             raise
         finally:
             self._transport.close()
             await tasks.close()
-
-    def _reset(self) -> None:
-        with contextlib.suppress(OSError):
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.abort()
 
     async def _take(self) -> None:
         """What the program says goes to the server."""
@@ -215,6 +225,8 @@ class _Carried(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """Called by the loop: the program has ended its side. Ours may go on."""
+        if self._pid and _is_dying(self._pid):
+            return False
         self._has_come_all = True
         self._changed.set()
         return True
@@ -233,3 +245,12 @@ class _Carried(asyncio.Protocol):
             self._lost = exc or ConnectionResetError("it was closed")
         self._is_writable.set()
         self._changed.set()
+
+
+def _is_dying(pid: int) -> bool:
+    """Whether the container of this first process is, or its program."""
+    try:
+        program = program_of(pid)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return is_doomed(pid) or (program != pid and is_doomed(program))

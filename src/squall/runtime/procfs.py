@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 
 _BYTES = 65_536
 _PF_EXITING = 4
+_KILL = 1 << 8
+"""SIGKILL, in a set of signals."""
 
 
 def read_file(path: str) -> bytes:
@@ -51,6 +53,27 @@ def is_ending(pid: int) -> bool:
     """Whether nothing of a process runs, or it is on its way out: it closes what it has open before it has ended."""
     words = _stat(pid)
     return bool(int(words[6]) & _PF_EXITING) and int(words[17]) <= 1
+
+
+def is_doomed(pid: int) -> bool:
+    """Whether a process is gone, on its way out, or killed and does not know it yet."""
+    try:
+        # Of its threads the first says enough: what ends it ends them all, and the last one closes its files.
+        is_on_its_way = int(_stat(pid)[6]) & _PF_EXITING
+        return bool(is_on_its_way or int(read_status(pid).get("SigPnd", "0"), 16) & _KILL)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def program_of(pid: int) -> int:
+    """The program that a container's first process was started with: of an init its eldest child. 0: it is gone.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: so is the first process.
+    """
+    if read_status(pid).get("NSpid", "").split()[-1:] != ["1"]:
+        return pid
+    return next(iter(read_children(pid)), 0)
 
 
 def _stat(pid: int) -> Sequence[bytes]:

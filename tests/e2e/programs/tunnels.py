@@ -14,7 +14,7 @@ import squall
 
 app = squall.App("tunnels")
 ENDED = threading.Event()
-HTTP, ECHO, SILENT, ENDLESS = 8101, 9101, 9102, 9103
+HTTP, ECHO, SILENT, ENDLESS, UPLOAD = 8101, 9101, 9102, 9103, 9104
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -72,6 +72,21 @@ class Endless(socketserver.BaseRequestHandler):
             print("endless:", type(error).__name__, flush=True)
 
 
+class Upload(socketserver.BaseRequestHandler):
+    """Says how it came to an end, and no more."""
+
+    def handle(self) -> None:
+        count = 0
+        try:
+            while data := self.request.recv(65_536):
+                if not count:
+                    print("upload: begun", flush=True)
+                count += len(data)
+            print(f"upload: {count} bytes, and their end", flush=True)
+        except OSError as error:
+            print("upload:", type(error).__name__, flush=True)
+
+
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     daemon_threads = allow_reuse_address = True
 
@@ -81,6 +96,7 @@ def listen(host: str) -> None:
         http.server.ThreadingHTTPServer(("0.0.0.0", HTTP), Handler),
         Server((host, ECHO), Echo),
         Server((host, ENDLESS), Endless),
+        Server((host, UPLOAD), Upload),
     ):
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
@@ -93,9 +109,10 @@ def serve(host: str = "127.0.0.1") -> None:
         squall.forward(ECHO) as again,
         squall.forward(SILENT) as silent,
         squall.forward(ENDLESS) as endless,
+        squall.forward(UPLOAD) as upload,
     ):
         host, port = echo.tcp_socket
-        ports = f"{host} {port} {again.port} {silent.port} {endless.port}"
+        ports = f"{host} {port} {again.port} {silent.port} {endless.port} {upload.port}"
         print(f"tunnels: {web.url} {ports} {os.environ['SQUALL_CONTAINER_ID']}.", flush=True)
         ENDED.wait()
     print("closed", flush=True)
