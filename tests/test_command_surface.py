@@ -27,7 +27,6 @@ class Decided(TypedDict):
 
 DECIDED: dict[str, Decided] = json.loads((Path(__file__).parent / "surface_commands.json").read_text())
 
-SERVERS = "web functions and servers"
 DASHBOARD = "the dashboard"
 GPUS = "GPUs"
 LOGS = "logs and metrics of the past"
@@ -37,7 +36,6 @@ BILLING = "not ours: nobody is billed"
 HOSTING = "not ours: a shell is opened on one's own machines"
 
 TO_COME: dict[str, str] = {
-    "curl": SERVERS,
     "app dashboard": DASHBOARD,
     "volume dashboard": DASHBOARD,
     "function metrics": LOGS,

@@ -39,6 +39,23 @@ def test_who_has_no_token_is_sent_away(web: str) -> None:
     assert httpx.get(f"{web}/w/serving-closed/", timeout=60).status_code == 401
 
 
+def test_squall_curl_has_a_token_of_its_own_while_it_runs(web: str, squall: Installation) -> None:
+    by_name = f"http://serving-closed.localhost:{web.rpartition(':')[2]}/x"
+    asked = squall.command("curl", "-sS", f"{web}/w/serving-closed/a?b=c", by_name)
+    curls_own = squall.command("curl", "-sSf", "-X", "DELETE", by_name)
+    elsewhere = squall.command("curl", "-sS", f"{web}/w/serving-closed/", "http://127.0.0.1:1/w/serving-closed/")
+    nowhere = squall.command("curl", "-sS", "serving-closed")
+
+    assert asked.code == 0, asked
+    assert " at /a?b=c" in asked.out
+    assert " at /x" in asked.out
+    assert curls_own.code == 22, curls_own
+    assert elsewhere.code == 1
+    assert "is no web function of this server, and is told no token" in elsewhere.err
+    assert nowhere.code == 2
+    assert squall.command("workspace", "proxy-tokens", "list", "--json").out.strip() in ("", "[]")
+
+
 def test_server_that_never_listens_says_so(web: str, squall: Installation) -> None:
     response = httpx.get(f"{web}/w/serving-silent/", timeout=60)
 

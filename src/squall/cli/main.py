@@ -29,6 +29,7 @@ _COMMANDS = {
     "deploy": ("squall.cli.deploy", "deploy", "Make an app one that stays, or its next version."),
     "serve": ("squall.cli.serve", "serve", "Run an app, and again with each change of its files."),
     "shell": ("squall.cli.shell", "shell", "Open a shell in an image, or before a step that fails."),
+    "curl": ("squall.cli.curl", "curl", "Run curl with a proxy token, for web functions that ask for one."),
     "app": ("squall.cli.app", "app_group", "Apps: what runs, what ran, what it printed."),
     "schedule": ("squall.cli.schedule", "schedule_group", "Schedules: what deployed apps run by themselves."),
     "function": ("squall.cli.function", "function_group", "Functions: what they run with, what they did."),
