@@ -56,6 +56,9 @@ class FunctionWindow:
     """There was more than one answer is made of: the earliest of it is left out."""
     started_by_path: dict[str, int] = field(default_factory=dict)
     """Of the containers that started, how many took which path (`node.PATHS`); what is not known is left out."""
+    responses: dict[str, int] = field(default_factory=dict)
+    """Of a server: how many requests were answered with which status of HTTP, also by Squall itself (401, 429, 502, …);
+    a WebSocket counts as 101. Not known of a single container."""
 
 
 @record

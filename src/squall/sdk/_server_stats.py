@@ -56,13 +56,14 @@ async def server_stats(
     """What a server did."""
     asked = FunctionWindowGet(function_id, since, until, container)
     found = await client.request("FunctionWindow", asked, FunctionWindow)
-    count = found.succeeded_inputs + found.failed_inputs + found.timed_out_inputs + found.cancelled_inputs
+    inputs_count = found.succeeded_inputs + found.failed_inputs + found.timed_out_inputs + found.cancelled_inputs
+    count = sum(found.responses.values()) or inputs_count
     inputs, containers = distributions(found)
     return ServerStats(
         moment(found.since),
         moment(found.until),
         count,
-        {},
+        {int(status): number for status, number in sorted(found.responses.items())},
         count / max(found.until - found.since, 1e-9),
         inputs,
         found.started_containers,

@@ -7,12 +7,16 @@ from typing import Any
 
 import httpx
 import pytest
+import websockets
+from websockets.asyncio.client import connect
 
 from squall.protocol.app import AppStop, AppStopped
 from squall.protocol.container import ContainerStop
 from squall.protocol.empty import Empty
+from squall.protocol.function_window import FunctionWindow, FunctionWindowGet
+from squall.protocol.ids import function_id
 from squall.protocol.web import SERVER, WebSpec
-from tests.server.ingress.test_ingress import respond
+from tests.server.ingress.test_ingress import respond, socket_url
 from tests.server.ingress.test_proxied import nothing, program
 from tests.server.ingress.web_stage import APP, web_stage
 
@@ -74,6 +78,32 @@ async def test_requests_that_wait_for_the_only_container_count() -> None:
 
     assert refused == [429]
     assert statuses == [200, 200, 429]
+
+
+async def test_responses_are_counted_by_their_status() -> None:
+    async def answers(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close" if scope["path"] == "/no" else "websocket.accept"})
+        else:
+            await respond(send, b"", status=int(scope["path"].strip("/")))
+
+    async with program(answers) as port:
+        spec = WebSpec(SERVER, port=port)
+        async with web_stage(nothing, spec, max_inputs=10) as web, httpx.AsyncClient() as client:
+            for status in (200, 404, 200):
+                await client.get(f"{web.url}/{status}")
+            await client.get(f"{web.url}/200?{'x' * 20_000}")
+            async with connect(socket_url(web)):
+                pass
+            with pytest.raises(websockets.InvalidStatus):
+                async with connect(socket_url(web, "/no")):
+                    pass
+            window = await web.stage.client.ask(
+                "FunctionWindow", FunctionWindowGet(function_id(APP, "site")), FunctionWindow
+            )
+
+    assert window.responses == {"101": 1, "200": 2, "403": 1, "404": 1, "414": 1}
 
 
 async def test_where_more_containers_may_come_requests_wait() -> None:

@@ -70,12 +70,27 @@ class Ingress:
             refusal: Answer | None = route
         else:
             refusal = self._refusal(route, scope)
+            if route.web.kind == SERVER:
+                send = self._noted(route, send)
         if kind == "websocket":
             await _Socket(self, scope, receive, send).run(route, root_path, refusal)
         elif refusal is not None:
             await answer(refusal, send)
         else:
             await self._http(route, root_path, scope, receive, send)
+
+    def _noted(self, route: Route, send: Send) -> Send:
+        is_begun = False
+
+        async def noting(event: Any) -> None:
+            nonlocal is_begun
+            if not is_begun:
+                is_begun = True
+                refused = 403 if event["type"] == "websocket.close" else 101
+                self.web.responded(route, event.get("status", refused))
+            await send(event)
+
+        return noting
 
     def is_for_api(self, scope: Scope) -> bool:
         """Whether a request is the API's."""

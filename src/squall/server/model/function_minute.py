@@ -95,6 +95,8 @@ class FunctionMinute:
     start_us: Histogram = field(default_factory=dict)
     paths: dict[str, int] = field(default_factory=dict)
     """Of the containers that started, how many took which path; what is not known is left out."""
+    statuses: dict[int, int] = field(default_factory=dict)
+    """Of a server: how many of its clients were answered with which status of HTTP."""
 
     def encoded(self) -> str:
         """As compact JSON; `decoded` reads it."""
@@ -104,6 +106,8 @@ class FunctionMinute:
                 values[name] = [number for pair in sorted(histogram.items()) for number in pair]
         if self.paths:
             values["paths"] = self.paths
+        if self.statuses:
+            values["statuses"] = {str(status): count for status, count in sorted(self.statuses.items())}
         return json.dumps(values, separators=(",", ":"))
 
     @classmethod
@@ -117,6 +121,7 @@ class FunctionMinute:
             numbers = values.get(name, ())
             setattr(minute, name, dict(zip(numbers[::2], numbers[1::2], strict=True)))
         minute.paths = {str(path): int(count) for path, count in values.get("paths", {}).items()}
+        minute.statuses = {int(status): int(count) for status, count in values.get("statuses", {}).items()}
         return minute
 
 

@@ -130,5 +130,8 @@ class Web(Protocol):
         """The same for a request without a body, whose value is made already (`protocol.web.joined_request`); `taker`
         is told what comes first. Not within this. Raises as `begin`."""
 
+    def responded(self, route: Route, status: int) -> None:
+        """A client was answered, by its server or in the place of it: 101 for a WebSocket."""
+
     def leave(self, exchange: Exchange, code: int = 1006, reason: str = "") -> None:
         """Its client has gone; one that still waits for a container will not be run."""

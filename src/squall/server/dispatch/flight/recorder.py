@@ -372,6 +372,12 @@ class FlightRecorder:
         if self._clock is not None:
             self._minute(container.dispatcher.spec).container_errors += 1
 
+    def responded(self, spec: FunctionSpec, status: int) -> None:
+        """A client of a server was answered."""
+        if self._clock is not None:
+            statuses = self._minute(spec).statuses
+            statuses[status] = statuses.get(status, 0) + 1
+
     def _minute(self, spec: FunctionSpec) -> FunctionMinute:
         minute = self.minutes.get(spec.function_id)
         if minute is None:

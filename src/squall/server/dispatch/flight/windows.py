@@ -236,6 +236,7 @@ def _window_of(minutes: list[FunctionMinute], since: float, until: float) -> Fun
         run=_distribution(merge(one.run_us for one in minutes)),
         start=_distribution(merge(one.start_us for one in minutes)),
         started_by_path=dict(sum((Counter(one.paths) for one in minutes), Counter())),
+        responses={str(status): count for status, count in merge(one.statuses for one in minutes).items()},
     )
 
 

@@ -51,6 +51,12 @@ class WebFunctions:
         assert isinstance(route, Route), "a route of another control plane"
         return self.requests.begin_whole(route, value, taker)
 
+    def responded(self, route: contract.Route, status: int) -> None:
+        """See `model.web.Web`."""
+        assert isinstance(route, Route), "a route of another control plane"
+        dispatcher = route.dispatcher
+        dispatcher.calls.recorder.responded(dispatcher.spec, status)
+
     def leave(self, exchange: contract.Exchange, code: int = 1006, reason: str = "") -> None:
         """See `model.web.Web`."""
         assert isinstance(exchange, Exchange), "an exchange of another control plane"
