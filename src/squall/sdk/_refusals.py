@@ -123,6 +123,8 @@ _IN_WORDS = {
     "TemplateDrop": "cannot drop templates",
     "TemplateList": "cannot list templates",
     "TerminalOffer": "cannot lend the terminal",
+    "TunnelClose": "cannot close the tunnel",
+    "TunnelOpen": "cannot open a tunnel",
     "VariantList": "cannot list variants",
     "VolumeBlocksGet": "cannot read the file",
     "VolumeCommit": "cannot change the volume",

@@ -83,7 +83,7 @@ ELSEWHERE = frozenset({
     "ImageGet", "ImageNameDelete", "ImagePublish", "MountCreate", "ScheduleRun", "ServerStop",
 })  # fmt: skip
 
-OF_ASSETS = ("Asset", "Dict", "ProxyToken", "Queue", "Volume")
+OF_ASSETS = ("Asset", "Dict", "ProxyToken", "Queue", "Tunnel", "Volume")
 """What their methods begin with, which know no function."""
 
 
