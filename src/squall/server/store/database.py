@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 
-from squall.protocol.errors import EXHAUSTED, UNAVAILABLE, PlatformError
+from squall.protocol.errors import EXHAUSTED, INVALID, UNAVAILABLE, PlatformError
 from squall.server.store.room import check_room
 from squall.server.store.schema import METADATA, SCHEMA_VERSION, complete_for
 from squall.server.store.writes import Apply, GroupCommit, is_disk_full
@@ -170,4 +170,10 @@ def _our_errors() -> Iterator[None]:
             ) from error
         if isinstance(error, (OperationalError, InterfaceError)):
             raise PlatformError(UNAVAILABLE, f"cannot use the database: {reason}; see that it runs") from error
+        if isinstance(error, DataError):
+            # Such as a number of more than 64 bits, or in PostgreSQL a NUL in a text.
+            raise PlatformError(INVALID, f"a value is none that the database can keep: {reason}") from error
         raise
+    except OverflowError as error:
+        # SQLite's driver says so itself, of numbers.
+        raise PlatformError(INVALID, f"a value is none that the database can keep: {error}") from error
