@@ -6,6 +6,7 @@ from tests.mutations.mutation import Change, Mutation
 
 TOKENS = "tests/server/dispatch/web/test_proxy_tokens.py::"
 SERVER = "src/squall/server/dispatch/web/proxy_tokens.py"
+VALUES = "tests/conformance/test_store_values.py::"
 TCP = "tests/main/test_tcp.py::"
 INGRESS = "tests/server/ingress/test_ingress.py::"
 HEADERS = "src/squall/server/ingress/headers.py"
@@ -182,5 +183,25 @@ WEB_ACCESS_FAULTS = (
         "they are told to stay with TLS where there is none",
         (Change("src/squall/server/api/response_headers.py", 'in ("https", "wss") else ALWAYS', '!= "x" else ALWAYS'),),
         {"tests/server/api/test_response_headers.py::test_every_response_of_the_api_has_them": "== WANTED"},
+    ),
+    Mutation(
+        "body-base64",
+        "requests that are none are refused",
+        "a body that is no ASCII is an error of the server",
+        (Change("src/squall/server/api/http.py", "except (ValueError, RecursionError)", "except msgspec.DecodeError"),),
+        {"tests/server/api/test_http.py::test_bodies_that_are_no_base64_are_refused[no ascii]": '== (400, "invalid")'},
+    ),
+    Mutation(
+        "number-kept",
+        "requests that are none are refused",
+        "a number that no database keeps is an error of the server",
+        (
+            Change(
+                "src/squall/server/store/database.py",
+                "    except OverflowError as error:",
+                "    except StopIteration as error:",
+            ),
+        ),
+        {f"{VALUES}test_a_number_that_is_too_large_is_refused[sqlite-above]": "await store.read_outputs"},
     ),
 )

@@ -77,6 +77,22 @@ async def test_bodies_travel_in_base64_both_ways(client: httpx.AsyncClient, cont
     assert got.json() == {"size_bytes": 3, "offset": 0, "body": base64.b64encode(b"\x00\xff\x01").decode()}
 
 
+@pytest.mark.parametrize("body", ["ä", "AA=", "A A=", "AA==\n"], ids=["no ascii", "short", "space", "line"])
+async def test_bodies_that_are_no_base64_are_refused(
+    client: httpx.AsyncClient, control: EchoControl, body: str
+) -> None:
+    response = await client.post("/BlobPut", json={"sha256": "ab" * 32, "size_bytes": 1, "body": body})
+
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid")
+    assert control.asked == []
+
+
+async def test_json_that_is_too_deep_is_refused(client: httpx.AsyncClient) -> None:
+    response = await client.post("/AppGet", content=b'{"app": ' + b"[" * 100_000)
+
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "invalid")
+
+
 async def test_event_has_no_twin(client: httpx.AsyncClient, control: EchoControl) -> None:
     response = await client.post("/CallClose", json={"call_id": "fc-1"})
 

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -138,7 +137,7 @@ class _Twin:
             record = self._decoders[method.name].decode(data or b"{}")
             text = self._bodies.decode(data).body if method.has_body and data else ""
             return record, base64.b64decode(text, validate=True)
-        except (msgspec.DecodeError, binascii.Error) as error:
+        except (ValueError, RecursionError) as error:
             raise PlatformError(INVALID, f"{method.name}: {error}") from error
 
     async def _stream(self, method: Method, record: Any, body: bytes) -> Response:

@@ -23,7 +23,15 @@ from squall.protocol.call import (
     SpawnBatch,
     decode_failure,
 )
-from squall.protocol.deployment import AppHistory, AppHistoryGet, AppPublished, AppRollback, AppTagsPut, Commit
+from squall.protocol.deployment import (
+    AppHistory,
+    AppHistoryGet,
+    AppPublish,
+    AppPublished,
+    AppRollback,
+    AppTagsPut,
+    Commit,
+)
 from squall.protocol.empty import Empty
 from squall.protocol.errors import PlatformError
 from squall.protocol.function import FunctionBind, FunctionBound, FunctionGet, FunctionSpec
@@ -80,6 +88,17 @@ async def test_functions_keep_their_id_from_version_to_version() -> None:
             "FunctionGet", FunctionGet(app="greeter", name="square", has_env=True), FunctionSpec
         )
         assert (spec.function_id, spec.version, spec.env) == (function_id(first), 2, {"CODE": "2"})
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"k":"ev","p":{"functions":[1]}}', b"[" * 100_000])
+async def test_a_publication_whose_functions_cannot_be_read_is_refused(body: bytes) -> None:
+    async with staged() as stage:
+        prepared = await prepare(stage)
+        record = AppPublish(prepared.app_id, "greeter", new_id("rq"))
+
+        error = await failure_of(stage.client.ask("AppPublish", record, AppPublished, body))
+
+        assert error.code == "invalid"
 
 
 async def test_what_is_prepared_and_not_published_is_seen_by_nobody() -> None:

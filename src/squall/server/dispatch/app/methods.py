@@ -25,6 +25,7 @@ from squall.protocol.environment import (
     EnvironmentList,
     EnvironmentListing,
 )
+from squall.protocol.errors import INVALID, PlatformError
 from squall.protocol.function import FunctionCreate
 from squall.server.dispatch.app.spec_size import check_sizes
 from squall.server.dispatch.client.callers import Caller
@@ -43,7 +44,10 @@ def deployment_methods(plane: ControlPlane) -> dict[str, Unary]:
         return await plane.deployments.prepare(record), b""
 
     async def publish(caller: Caller, record: AppPublish, body: bytes) -> tuple[AppPublished, bytes]:
-        functions = plane.codec.record(FunctionCreate, plane.codec.decode(body).params).functions
+        try:
+            functions = plane.codec.record(FunctionCreate, plane.codec.decode(body).params).functions
+        except ValueError as error:
+            raise PlatformError(INVALID, f"AppPublish: its body is no FunctionCreate: {error}") from error
         check_sizes(plane.codec, "AppPublish", functions)
         check_isolation("AppPublish", functions)
         await plane.secrets.check(caller, "AppPublish", functions)
