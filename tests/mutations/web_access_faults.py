@@ -194,14 +194,14 @@ WEB_ACCESS_FAULTS = (
     Mutation(
         "number-kept",
         "requests that are none are refused",
-        "a number that no database keeps is an error of the server",
+        "a number that no database keeps is told as a database that is away",
         (
             Change(
                 "src/squall/server/store/database.py",
-                "    except OverflowError as error:",
-                "    except StopIteration as error:",
+                'raise PlatformError(INVALID, f"a value is none that the database can keep: {error}")',
+                'raise PlatformError(UNAVAILABLE, f"a value is none that the database can keep: {error}")',
             ),
         ),
-        {f"{VALUES}test_a_number_that_is_too_large_is_refused[sqlite-above]": "await store.read_outputs"},
+        {f"{VALUES}test_a_number_that_is_too_large_is_refused[sqlite-above]": "assert refused.value.code == INVALID"},
     ),
 )
