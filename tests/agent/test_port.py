@@ -19,7 +19,7 @@ from squall.agent.port import Ports
 from squall.main.codec import MsgspecCodec
 from squall.protocol.channel.memory import MemoryChannel
 from squall.protocol.errors import PlatformError
-from squall.protocol.function import NAMESPACES
+from squall.protocol.function import GVISOR, NAMESPACES
 from squall.protocol.peer import Peer
 from squall.protocol.port import WINDOW_BYTES
 from squall.protocol.request import Request
@@ -36,8 +36,11 @@ def local_sockets(slot: NetworkSlot) -> list[tuple[socket.socket, str]]:
 
 
 class _Slots:
+    def __init__(self, slot: NetworkSlot) -> None:
+        self._slot = slot
+
     def slot_of(self, container_id: str) -> NetworkSlot | None:
-        return SLOT
+        return self._slot
 
 
 class _Agent:
@@ -57,11 +60,11 @@ class _Agent:
 class Wire:
     """A server and an agent, and a container of its."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, isolation: str = NAMESPACES, slot: NetworkSlot = SLOT) -> None:
         here, there = MemoryChannel.pair()
         codec = MsgspecCodec()
-        found = {CONTAINER: (CONTAINER, NAMESPACES, pid)}
-        self.ports = Ports(_Slots(), found.get, local_sockets)
+        found = {CONTAINER: (CONTAINER, isolation, pid)}
+        self.ports = Ports(_Slots(slot), found.get, local_sockets)
         self.agent = Peer(there, codec, _Agent(self.ports))
         self.server = Peer(here, codec)
         self.agent.start()
@@ -279,6 +282,16 @@ async def test_refusals_say_what_and_why() -> None:
             await joined.open(1)
 
     assert (refused.value.code, missing.value.code) == ("unavailable", "not_found")
+
+
+async def test_sandbox_without_a_network_is_not_taken_for_this_machine() -> None:
+    joined = Wire(os.getpid(), GVISOR, NetworkSlot("b0", "/nowhere", "", "", ""))
+    with socket.create_server(("127.0.0.1", 0)) as ours:
+        with pytest.raises(PlatformError, match='nothing reaches a container with isolation="gvisor"') as refused:
+            await joined.open(ours.getsockname()[1])
+    await joined.close()
+
+    assert refused.value.code == "unavailable"
 
 
 async def test_connections_of_a_container_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:

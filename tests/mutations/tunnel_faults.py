@@ -26,6 +26,13 @@ TUNNEL_FAULTS = (
         {f"{PORT}test_what_a_killed_program_has_said_is_not_all_of_it[dies]": "pytest.raises(PlatformError, match="},
     ),
     Mutation(
+        "port-of-the-node",
+        "a sandbox has no network",
+        "what listens at that port of the node is reached in its place",
+        (Change("src/squall/agent/port.py", "if not slot.address:", "if False:"),),
+        {f"{PORT}test_sandbox_without_a_network_is_not_taken_for_this_machine": "isolation="},
+    ),
+    Mutation(
         "tunnel-one-way",
         "one side has ended",
         "the other one is cut off",

@@ -92,6 +92,10 @@ class Ports:
         loop = asyncio.get_running_loop()
         if isolation == GVISOR:
             # What it listens at is in a network stack of its own, behind the slot's interface.
+            if not slot.address:
+                # To connect to no address would be to connect to this machine.
+                message = f'without a network nothing reaches a container with isolation="{GVISOR}"'
+                raise PlatformError(UNAVAILABLE, f"{what}: {message}; leave out block_network=True")
             places = [(socket.socket(socket.AF_INET, socket.SOCK_STREAM | socket.SOCK_NONBLOCK), slot.address)]
         else:
             try:
