@@ -19,6 +19,8 @@ from websockets.sync.client import connect
 from tests.e2e.installation import Installation, Running, wait_until
 
 MEGABYTES = 100
+SILENT = 9102
+"""Of the program: a port at which nothing listens."""
 
 
 @dataclass
@@ -47,6 +49,15 @@ def begin(squall: Installation, function: str) -> Served:
     assert found, running.said()
     echo, again, silent, endless, upload = (int(found[place]) for place in range(3, 8))
     return Served(running, found[1], found[2], echo, again, silent, endless, upload, found[8])
+
+
+def refusal(host: str, port: int) -> OSError | None:
+    """How a connection was cut off, which may be before it was made."""
+    try:
+        with socket.create_connection((host, port), 30) as one:
+            return ending(one)
+    except OSError as error:
+        return error
 
 
 def ending(one: socket.socket) -> OSError | None:
@@ -98,7 +109,11 @@ def test_program_in_a_container_is_reached_by_http_by_a_websocket_and_by_bytes(
             messages.send("over the tunnel")
             assert messages.recv() == "over the tunnel"
         count, last = echoed(served.host, served.echo, b"x" * 100_000, 10)
+        # The node listens at that port; the container does not, and the tunnel is the container's.
+        with socket.create_server(("127.0.0.1", SILENT)):
+            refused = refusal(served.host, served.silent)
 
+    assert isinstance(refused, ConnectionResetError)
     assert response.text == f"{served.container_id} at /a?b=c"
     assert (count, last) == (1_000_007, b"the end"), "the other way went on after the end of one"
     with pytest.raises(OSError):
@@ -125,8 +140,7 @@ def memory_mib(pid: int) -> int:
 def test_nobody_listens_a_client_that_leaves_and_a_container_that_is_killed(squall: Installation) -> None:
     served = begin(squall, "plain")
 
-    with socket.create_connection((served.host, served.silent), 30) as one:
-        assert isinstance(ending(one), ConnectionResetError)
+    assert isinstance(refusal(served.host, served.silent), ConnectionResetError)
 
     with socket.create_connection((served.host, served.endless), 30) as one:
         one.recv(65_536)
@@ -158,7 +172,8 @@ def test_server_that_is_killed_resets_both_sides_and_the_next_one_has_the_tunnel
         assert isinstance(ending(download), ConnectionResetError)
         assert isinstance(ending(upload), ConnectionResetError)
     served.running.wait_said("upload: ConnectionResetError")
-    wait_until(lambda: not is_refused(served.host, served.echo), "its tunnels are there again", 40)
+    wait_until(lambda: not is_refused(served.host, served.echo), "the first of its tunnels is there again", 40)
+    wait_until(lambda: not is_refused(served.host, served.again), "and another one", 20)
     assert echoed(served.host, served.again, b"again", 1) == (12, b"the end")
     wait_until(lambda: answers(served), "the last one is there, too", 20)
     served.end()

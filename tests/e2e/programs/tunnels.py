@@ -4,7 +4,6 @@ import base64
 import hashlib
 import http.server
 import os
-import socket
 import socketserver
 import sys
 import threading
@@ -168,15 +167,3 @@ def many(count: int) -> None:
                 stack.enter_context(squall.forward(8000))
         except squall.exception.Error as error:
             print(type(error).__name__, error, flush=True)
-
-
-@app.function()
-def other(host: str, port: int) -> None:
-    """Another container, which tries the first one's port."""
-    with socket.socket() as one:
-        one.settimeout(5)
-        try:
-            one.connect((host, port))
-            print("reached", flush=True)
-        except OSError as error:
-            print("not reached:", type(error).__name__, flush=True)
