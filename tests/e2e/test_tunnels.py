@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
@@ -206,3 +207,12 @@ def test_what_cannot_be(squall: Installation) -> None:
     assert "no unencrypted address: this tunnel has no unencrypted address; say forward(port, unen" in wrong.out
     assert "no TLS: this tunnel is without TLS: the server has no certificate" in wrong.out
     assert "this container has 32 tunnels already; close some" in many.out, many
+
+
+def test_example(squall: Installation) -> None:
+    example = Path(__file__).parents[2] / "examples" / "web" / "tunnel.py"
+
+    ended = squall.command("run", str(example), "--text", "over there")
+
+    assert ended.code == 0, ended
+    assert "leads to a container\nOVER THERE\n" in ended.out, ended
