@@ -84,7 +84,9 @@ def test_application_keeps_what_it_is_told(web: str) -> None:
 
 
 def test_wrk_gets_an_answer_to_each_of_its_requests(web: str) -> None:
-    command = ["wrk", "-t1", "-c32", "-d1s", f"{web}/w/web-model-model-api/v1/models"]
+    url = f"{web}/w/web-model-model-api/v1/models"
+    assert httpx.get(url, timeout=60).status_code == 200  # its container has started: wrk does not wait for one
+    command = ["wrk", "-t1", "-c32", "-d2s", url]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
     assert ended.returncode == 0, ended

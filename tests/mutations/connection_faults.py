@@ -51,4 +51,17 @@ CONNECTION_FAULTS = (
         (Change(LISTEN, "            transport.write(_FULL)\n            transport.close()\n", ""),),
         {f"{INGRESS}test_connections_have_a_bound_and_those_that_are_there_go_on": "said.startswith("},
     ),
+    Mutation(
+        "short-way-host",
+        "an application sees the name it was asked by",
+        "a request that goes the shorter way has no Host",
+        (
+            Change(
+                "src/squall/server/ingress/lane.py",
+                "                fields += (name, value)\n            elif name != b",
+                "            elif name != b",
+            ),
+        ),
+        {f"{INGRESS}test_request_by_path_and_by_name_of_a_host": 'by_path["headers"].get("host")'},
+    ),
 )

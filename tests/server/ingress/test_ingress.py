@@ -64,6 +64,9 @@ async def test_request_by_path_and_by_name_of_a_host() -> None:
     assert by_host["headers"]["x-forwarded-for"] == "127.0.0.1"
     assert by_host["headers"]["x-forwarded-proto"] == "http"
     assert by_host["headers"]["x-forwarded-host"] == host["host"]
+    # Each way that a request may go: with a body, and without one.
+    assert by_host["headers"]["host"] == host["host"]
+    assert by_path["headers"].get("host") == f"127.0.0.1:{web.port}"
 
 
 async def test_headers_of_a_connection_are_not_passed_on() -> None:

@@ -134,6 +134,7 @@ class Lane:
                 if host:
                     return False
                 host = value
+                fields += (name, value)
             elif name != b"connection" or value.lower() not in _PLAIN:
                 return False
         url = protocol.url
