@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from squall.protocol.asset import DICT
-from squall.protocol.errors import PlatformError
+from squall.protocol.errors import CONFLICT, PlatformError
 from squall.protocol.ids import new_id
 from squall.server.model.asset import StoredAsset
 from squall.server.model.dict import DictWrite, EntryKey, StoredEntry, Taking, hash_of
@@ -86,6 +86,17 @@ async def test_entries_of_one_write_come_together(dicts: Store) -> None:
     assert await dicts.dicts.count("di-1", 10_000) == 2_000
     assert await dicts.dicts.count("di-1", 1_500) == 1_500
     assert await dicts.dicts.count("di-2", 10) == 0
+
+
+async def test_a_request_that_was_for_something_else_takes_nothing_out(dicts: Store) -> None:
+    await dicts.dicts.clear("di-1", "rq-1", 1.0)
+    await dicts.dicts.put(write(b"k", b"v"))
+
+    with pytest.raises(PlatformError, match="was for something else") as refused:
+        await dicts.dicts.pop(taking(b"k", "rq-1"))
+
+    assert refused.value.code == CONFLICT
+    assert await value_of(dicts, b"k") == b"v"
 
 
 async def test_what_is_taken_out_is_gone_and_told_again_to_who_took_it(dicts: Store) -> None:

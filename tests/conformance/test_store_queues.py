@@ -9,7 +9,7 @@ import pytest
 
 from squall.protocol import queue as wire
 from squall.protocol.asset import QUEUE
-from squall.protocol.errors import PlatformError
+from squall.protocol.errors import CONFLICT, PlatformError
 from squall.server.model.asset import StoredAsset
 from squall.server.model.queue import PartitionKey, QueueCounts, QueueTaking, QueueWrite
 from squall.server.model.store import Store
@@ -97,6 +97,16 @@ async def test_a_request_that_comes_again_puts_nothing_more_and_takes_the_same(s
     assert await take(store, 9) == [b"b"]
     assert await put(store, b"a", b"b", request_id="rq-1")
     assert await count(store) == 0
+
+
+async def test_a_request_that_was_for_something_else_takes_nothing(store: Store) -> None:
+    assert await put(store, b"a", request_id="rq-1")
+
+    with pytest.raises(PlatformError, match="was for something else") as refused:
+        await take(store, 1, "rq-1")
+
+    assert refused.value.code == CONFLICT
+    assert await take(store, 1, "rq-2") == [b"a"]
 
 
 async def test_what_is_done_is_forgotten(store: Store) -> None:

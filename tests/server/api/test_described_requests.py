@@ -30,7 +30,7 @@ from tests.server_process import ServerProcess, running_server
 
 pytestmark = pytest.mark.long
 
-EXAMPLES = 8
+EXAMPLES = 4
 """Of each method, once of what is described and once of what is not."""
 OPEN_ENDED_S = 0.3
 REQUEST_S = 30.0

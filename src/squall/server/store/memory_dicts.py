@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from squall.protocol.errors import NOT_FOUND, PlatformError
+from squall.protocol.errors import CONFLICT, NOT_FOUND, PlatformError
 from squall.server.model.dict import DictWrite, EntryKey, StoredEntry, Taking
 from squall.server.store.memory_assets import MemoryAssets
 
@@ -42,7 +42,11 @@ class MemoryDicts:
         """See `DictStore`."""
         entries, asked = await self._of(taking.dict_id), (taking.dict_id, taking.request_id)
         if asked in self._answers:
-            return self._answers[asked][0]
+            before = self._answers[asked][0]
+            if before is None:
+                what = f"DictPop: request {taking.request_id} was for something else; use a new one"
+                raise PlatformError(CONFLICT, what)
+            return before
         for request_id in taking.done:
             self._answers.pop((taking.dict_id, request_id), None)
         found = entries.pop(taking.key_hash, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from squall.protocol.errors import EXHAUSTED, NOT_FOUND, PlatformError
+from squall.protocol.errors import CONFLICT, EXHAUSTED, NOT_FOUND, PlatformError
 from squall.protocol.queue import PARTITION_BYTES_MAX, PARTITION_ITEMS_MAX, PARTITIONS_MAX
 from squall.server.model.queue import PartitionKey, QueueCounts, QueueTaking, QueueWrite
 from squall.server.store.memory_assets import MemoryAssets
@@ -73,6 +73,10 @@ class MemoryQueues:
         asked = taking.place.queue_id, taking.request_id
         await self._check(taking.place.queue_id)
         before = self._answers.get(asked)
+        if before is None and asked in self._answers:
+            raise PlatformError(
+                CONFLICT, f"QueueGet: request {taking.request_id} was for something else; use a new one"
+            )
         if before is not None:
             return tuple(before[1].values())
         self._forget(taking.place.queue_id, taking.done)

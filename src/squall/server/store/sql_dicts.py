@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from squall.protocol.asset import DICT
-from squall.protocol.errors import PlatformError
+from squall.protocol.errors import CONFLICT, PlatformError
 from squall.server.model.dict import DictWrite, EntryKey, StoredEntry, Taking
 from squall.server.store import sql_answers, sql_assets
 from squall.server.store.database import Database
@@ -157,9 +157,11 @@ def _pop(connection: Connection, takings: Sequence[Taking]) -> list[StoredEntry 
     ]
 
 
-def _pop_one(connection: Connection, content_id: str, taking: Taking) -> StoredEntry | None:
+def _pop_one(connection: Connection, content_id: str, taking: Taking) -> StoredEntry | PlatformError | None:
     asked = Asked(taking.dict_id, taking.request_id)
     before = sql_answers.answered(connection, [asked]).get(asked)
+    if before is not None and not before.key:
+        return PlatformError(CONFLICT, f"DictPop: request {taking.request_id} was for something else; use a new one")
     if before is not None:
         return StoredEntry(before.key, before.value, before.blob_sha256)
     sql_answers.forget(connection, [Asked(taking.dict_id, request_id) for request_id in taking.done])

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from squall.protocol.asset import QUEUE
-from squall.protocol.errors import EXHAUSTED, PlatformError
+from squall.protocol.errors import CONFLICT, EXHAUSTED, PlatformError
 from squall.protocol.queue import PARTITION_BYTES_MAX, PARTITION_ITEMS_MAX, PARTITIONS_MAX, unpack
 from squall.server.model.queue import PartitionKey, QueueCounts, QueueTaking, QueueWrite
 from squall.server.store import sql_answers, sql_assets
@@ -166,10 +166,12 @@ def _take(connection: Connection, takings: Sequence[QueueTaking]) -> list[tuple[
     ]
 
 
-def _take_one(connection: Connection, place: PartitionKey, taking: QueueTaking) -> tuple[bytes, ...]:
+def _take_one(connection: Connection, place: PartitionKey, taking: QueueTaking) -> tuple[bytes, ...] | PlatformError:
     queue_id = taking.place.queue_id
     asked = Asked(queue_id, taking.request_id)
     before = sql_answers.answered(connection, [asked]).get(asked)
+    if before is not None and not before.key:
+        return PlatformError(CONFLICT, f"QueueGet: request {taking.request_id} was for something else; use a new one")
     if before is not None:
         return tuple(unpack(tuple(json.loads(before.key)["sizes"]), before.value))
     sql_answers.forget(connection, [Asked(queue_id, request_id) for request_id in taking.done])
