@@ -67,6 +67,7 @@ DETOURS = (
         "passing-secrets.of_variant of_variant?secrets? Vault(?*) Vault(?*)?secrets?", (RESTORE,), PLAIN, _SECRETS
     ),
     *_detours("child-of-passing.below", (RESTORE,), PLAIN, _SECRETS),
+    *_detours("web-upload.files", (RESTORE,), PLAIN, _VOLUMES),
     *_detours("api-keys.ask look", (RESTORE,), PLAIN, _SECRETS),
     *_detours("replayed.fail", (RESTORE,), PLAIN, _SECRETS),
     *_detours("replay of replayed.fail", (RESTORE,), PLAIN, _SECRETS),
