@@ -100,7 +100,7 @@ def serving(squall: Installation, function: str) -> Iterator[Served]:
     assert "closed" in ended.out
 
 
-@pytest.mark.parametrize("function", ["plain", "blocked", "strong", "forked"])
+@pytest.mark.parametrize("function", ["plain", "strong", "forked"])
 def test_program_in_a_container_is_reached_by_http_by_a_websocket_and_by_bytes(
     squall: Installation, function: str
 ) -> None:
@@ -207,6 +207,13 @@ def test_what_cannot_be(squall: Installation) -> None:
     assert "no unencrypted address: this tunnel has no unencrypted address; say forward(port, unen" in wrong.out
     assert "no TLS: this tunnel is without TLS: the server has no certificate" in wrong.out
     assert "this container has 32 tunnels already; close some" in many.out, many
+
+
+def test_container_whose_network_is_blocked_has_no_tunnel(squall: Installation) -> None:
+    ended = squall.command("run", "tunnels.py::blocked")
+
+    assert ended.code == 0, ended
+    assert "blocked has block_network=True, and a tunnel would be a network" in ended.out, ended
 
 
 def test_example(squall: Installation) -> None:

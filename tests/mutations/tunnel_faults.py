@@ -86,4 +86,11 @@ TUNNEL_FAULTS = (
         (Change(TUNNELS, "record.is_unencrypted and self.entries.why_no_plain", "False"),),
         {f"{WHO}test_what_cannot_be_is_refused": "unencrypted: with TLS only"},
     ),
+    Mutation(
+        "tunnel-of-a-blocked-network",
+        "a container whose network is blocked",
+        "it is reached, and answers, through a tunnel",
+        (Change(TUNNELS, "if container.spec.is_network_blocked:", "if False:"),),
+        {f"{WHO}test_container_whose_network_is_blocked_has_no_tunnels": "pytest.raises(PlatformError) as caught"},
+    ),
 )

@@ -122,9 +122,15 @@ def plain() -> None:
     serve()
 
 
-@app.function(timeout=300, block_network=True)
-def blocked() -> None:
-    serve()
+@app.function(block_network=True)
+def blocked() -> str:
+    try:
+        with squall.forward(HTTP):
+            said = "open"
+    except squall.exception.InvalidError as error:
+        said = str(error)
+    print(said)
+    return said
 
 
 @app.function(timeout=300, isolation="gvisor")

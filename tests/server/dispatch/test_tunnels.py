@@ -124,6 +124,17 @@ async def test_what_cannot_be_is_refused() -> None:
         assert "this server has no tunnels" in (await refusal(one, asked())).message
 
 
+async def test_container_whose_network_is_blocked_has_no_tunnels() -> None:
+    async with tunnelled() as one:
+        container = one.stage.plane.fleet.containers[one.container_id]
+        container.spec = replace(container.spec, is_network_blocked=True)
+
+        refused = await refusal(one, asked())
+
+    assert refused.code == INVALID
+    assert "serve has block_network=True" in refused.message
+
+
 async def test_tunnel_is_its_clients() -> None:
     async with tunnelled() as one:
         wanted = asked()

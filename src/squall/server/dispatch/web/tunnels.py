@@ -81,6 +81,9 @@ class Tunnels:
         if container is None or container.is_stopped:
             message = "a template of containers has no ports, and neither has a container that has ended"
             raise PlatformError(INVALID, f"TunnelOpen: {message}; ask in what runs for an input")
+        if container.spec.is_network_blocked:
+            what = f"{container.spec.name} has block_network=True, and a tunnel would be a network"
+            raise PlatformError(INVALID, f"TunnelOpen: {what}; leave one of the two out")
         if not is_id(record.tunnel_id, "tu"):
             raise PlatformError(INVALID, f"TunnelOpen: {record.tunnel_id[:80]!r} is no id of a tunnel")
         if not 1 <= record.port <= 65_535:
