@@ -210,7 +210,7 @@ def test_what_cannot_be(squall: Installation) -> None:
 
 
 def test_container_whose_network_is_blocked_has_no_tunnel(squall: Installation) -> None:
-    ended = squall.command("run", "tunnels.py::blocked")
+    ended = squall.run("tunnels.py::blocked")
 
     assert ended.code == 0, ended
     assert "blocked has block_network=True, and a tunnel would be a network" in ended.out, ended
