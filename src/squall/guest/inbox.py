@@ -45,7 +45,7 @@ Key = tuple[str, int]
 class Input:
     """One input to run."""
 
-    __slots__ = ("attempt", "blob_sha256", "call_id", "index", "keys", "method", "value")
+    __slots__ = ("attempt", "blob_sha256", "call_id", "index", "input_id", "keys", "method", "value")
 
     def __init__(
         self, call_id: str, index: int, attempt: int, value: bytes, blob_sha256: str, method: str = ""
@@ -58,11 +58,8 @@ class Input:
         self.blob_sha256 = blob_sha256
         self.keys: tuple[Key, ...] = ((call_id, index),)
         """What it is found by."""
-
-    @property
-    def input_id(self) -> str:
+        self.input_id = f"in-{call_id[3:]}:{index}"
         """Its id, as users see it."""
-        return f"in-{self.call_id[3:]}:{self.index}"
 
     @property
     def inputs(self) -> tuple[Input, ...]:

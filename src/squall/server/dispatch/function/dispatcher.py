@@ -226,11 +226,13 @@ class Dispatcher:
         self.queued += 1
         if self.batches is not None:
             self.batches.came([one])
-        self.schedule()
-        if self._is_scheduled and self.queued >= SEND_AT:
+        if not self._is_scheduled:
+            self.schedule()
+            self.fleet.changed(self)
+        elif self.queued >= SEND_AT:
             # A container that has some of many is at work while the others are read.
             self._dispatch()
-        self.fleet.changed(self)
+            self.fleet.changed(self)
         return one
 
     def in_words(self, method: str = "") -> str:
@@ -330,6 +332,8 @@ class Dispatcher:
                     left -= count
                 self.refresh(container)
         self.schedule()
+        if self.queued:
+            self.fleet.changed(self)
 
     def load(self, container: Container) -> int:
         """How much it runs: inputs, or batches."""
