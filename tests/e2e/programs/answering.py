@@ -108,7 +108,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @squall.web_server(8123)
 def listens() -> None:
     threading.Thread(
-        target=http.server.ThreadingHTTPServer(("127.0.0.1", 8123), Handler).serve_forever, daemon=True
+        target=http.server.ThreadingHTTPServer(("0.0.0.0", 8123), Handler).serve_forever, daemon=True
     ).start()
 
 
