@@ -139,5 +139,5 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @squall.concurrent(max_inputs=20)
 @squall.web_server(8151)
 def program() -> None:
-    listener = http.server.ThreadingHTTPServer(("127.0.0.1", 8151), Handler)
+    listener = http.server.ThreadingHTTPServer(("0.0.0.0", 8151), Handler)
     threading.Thread(target=listener.serve_forever, daemon=True).start()
