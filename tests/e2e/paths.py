@@ -23,6 +23,9 @@ OF_QUICK_STARTS = pytest.mark.skipif(
     _IS_RESTORED, reason="counts on starts that take less time than to make, save and restore a template"
 )
 OF_BUCKETS = pytest.mark.skipif(_IS_RESTORED, reason="under gVisor there are no buckets yet")
+OF_BLOCKED_PORTS = pytest.mark.skipif(
+    _IS_RESTORED, reason="under gVisor nothing reaches the ports of a container whose network is blocked"
+)
 OF_TEMPLATES = pytest.mark.skipif(_PATH == PLAIN, reason="is about what is not there with templates switched off")
 
 
